@@ -1,0 +1,19 @@
+//! The vocabulary that every room of the engine speaks: times, spans, stream schemas,
+//! partitions, severities, limits and the clock. It does no I/O and makes no decisions.
+
+mod clock;
+mod hash;
+pub mod limits;
+mod partition;
+mod schema;
+mod severity;
+mod span;
+mod time;
+
+pub use clock::{Clock, ManualClock};
+pub use hash::{IdHash, hash_id, hash64};
+pub use partition::{Lsn, Partition, SessionId};
+pub use schema::{Column, ColumnType, SchemaError, StreamSchema};
+pub use severity::Severity;
+pub use span::{Span, SpanError};
+pub use time::{EventTime, Minute};
