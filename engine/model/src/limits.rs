@@ -40,5 +40,121 @@ pub const LEDGER_ROWS_MAX: usize = 100_000;
 /// At the limit: the one heard of longest ago is forgotten.
 pub const PRODUCERS_MAX: usize = 10_000;
 
+/// Events a minute that can be simulated, as the mean of a week: two or three minutes of them are held at
+/// 56 bytes an event. At the limit: the profile is refused.
+pub const SIMULATED_RATE_MAX: f64 = 1_000_000.0;
+
+/// Simulated events in one slice of arrivals: about 200 MB of columns. At the limit: the slice is refused.
+pub const SIMULATED_SLICE_EVENTS_MAX: u64 = 1 << 20;
+
+/// Incidents that a schedule plans ahead, about eleven years of them. Beyond: calm.
+pub const SIMULATED_INCIDENTS_MAX: usize = 100_000;
+
+/// Label sets of one rule with a running alert. More are no longer something a person can read.
+/// At the limit: new label sets are not tracked until others resolve; counted, and reported once as a transition.
+pub const ALERTS_PER_RULE_MAX: usize = 10_000;
+
+/// Cooldowns of one rule that run at once: every alert at every severity. At the limit: the one that would end
+/// soonest ends, which can only mean a notice too many.
+pub const ALERT_COOLDOWNS_PER_RULE_MAX: usize = 4 * ALERTS_PER_RULE_MAX;
+
+/// Transitions kept in memory for the table `alerts`. At the limit: the oldest go; the journal has them all.
+pub const ALERT_HISTORY_MAX: usize = 10_000;
+
+/// Deliveries that wait for one receiver: a day of a dead receiver's trouble. At the limit: the oldest of the least
+/// severe goes to the dead letters, from where it can be resent; other receivers are not touched.
+pub const OUTBOX_DELIVERIES_PER_RECEIVER_MAX: usize = 10_000;
+
+/// Dead letters kept for listing and resending. At the limit: the oldest go, and are counted.
+pub const DEAD_LETTERS_MAX: usize = 10_000;
+
+/// Deliveries remembered as done, so that offering one again after a recovery does not send it again.
+/// At the limit: the oldest are forgotten, which can only mean a delivery too many, with the same key.
+pub const DELIVERIES_DONE_MAX: usize = 65_536;
+
+/// Bytes kept of the reason for which a delivery failed. Longer ones are cut.
+pub const DELIVERY_REASON_BYTES_MAX: usize = 512;
+
+/// Bytes read of a webhook's answer. The rest is not read and the connection is closed.
+pub const WEBHOOK_ANSWER_BYTES_MAX: usize = 4_096;
+
+/// Deliveries in flight to one receiver. Beyond it they wait their turn.
+pub const DELIVERIES_IN_FLIGHT_PER_RECEIVER_MAX: usize = 16;
+
+/// Bytes waiting for the log's commit thread, beside the bound on records. At the limit: appending waits.
+pub const LOG_QUEUE_BYTES_MAX: usize = 128 << 20;
+
+/// Bytes written by one group commit, so that a long queue does not make the first in it wait for the last.
+/// At the limit: the rest is the next commit's. One greater record is written alone.
+pub const LOG_COMMIT_BYTES_MAX: usize = 16 << 20;
+
+/// Bytes after which a segment of the log is finished, unless configured. It may be longer by one commit.
+pub const LOG_SEGMENT_BYTES: u64 = 128 << 20;
+
 const _: () = assert!(REQUEST_BYTES_MAX < RECORD_BYTES_MAX);
 const _: () = assert!(REJECTED_BYTES_MAX < TEXT_BYTES_MAX);
+
+/// Bytes of shared reads and baselines that are kept while one minute is judged. At the limit: what does
+/// not fit is read and computed again by each rule that wants it.
+pub const BASELINE_BYTES_MAX: usize = 256 << 20;
+
+/// Bytes of one SQL text. At the limit: refused as a bad query.
+pub const SQL_BYTES_MAX: usize = 64 << 10;
+
+/// Operators and brackets in one SQL text: each may nest, and planning recurses over nesting.
+/// At the limit: refused as a bad query.
+pub const SQL_OPERATORS_MAX: usize = 1_000;
+
+/// The longest window of a `trailing_*` function, in minutes: a week. At the limit: refused.
+pub const TRAILING_MINUTES_MAX: i64 = 7 * 24 * 60;
+
+/// Rows of one rule's verdict for one minute. At the limit: the rule fails for that minute, alone.
+pub const VERDICT_ROWS_MAX: usize = 10_000;
+
+/// Bytes kept of all refused events of one batch together, so that a batch of nothing but refusals stays far below
+/// `RECORD_BYTES_MAX`. At the limit: further ones are kept with their reason and without their text.
+pub const REJECTED_BATCH_BYTES_MAX: usize = 8 << 20;
+
+/// Refusals listed in one answer: more would not fit a client's default message size. At the limit: the rest
+/// are counted in the answer and stand in `rejected_events`.
+pub const REJECTIONS_ANSWERED_MAX: usize = 1_024;
+
+/// Batches of one gRPC stream without their acknowledgement. At the limit: the server stops reading the stream.
+pub const STREAM_UNACKNOWLEDGED_MAX: usize = 64;
+
+/// Bytes of a producer's id or a session's name. At the limit: the request is refused.
+pub const CLIENT_NAME_BYTES_MAX: usize = 256;
+
+/// HTTP connections held open at once. At the limit: further ones wait in the listener's queue.
+pub const HTTP_CONNECTIONS_MAX: usize = 1_024;
+
+/// HTTP requests worked on at once, health checks apart. At the limit: 503 with `Retry-After`.
+pub const HTTP_REQUESTS_MAX: usize = 128;
+
+/// Streams of one gRPC connection. At the limit: the client's library queues.
+pub const GRPC_STREAMS_PER_CONNECTION_MAX: u32 = 256;
+
+/// Rows of one answer of `GET /transactions`. At the limit: a greater `limit` is refused.
+pub const TRANSACTIONS_LISTED_MAX: u32 = 10_000;
+
+/// Queries in one remote read request. At the limit: refused.
+pub const REMOTE_READ_QUERIES_MAX: usize = 64;
+
+/// Matchers of one remote read query. At the limit: refused.
+pub const REMOTE_READ_MATCHERS_MAX: usize = 64;
+
+/// Samples in one remote read answer: 80 MB of memory before compression. At the limit: refused, with the advice to ask
+/// for a shorter range or fewer series.
+pub const REMOTE_READ_SAMPLES_MAX: usize = 5_000_000;
+
+/// Fields of one `evaluate` request. At the limit: refused.
+pub const EVALUATE_FIELDS_MAX: usize = 64;
+
+const _: () = assert!(REJECTED_BATCH_BYTES_MAX < RECORD_BYTES_MAX / 2);
+
+/// Bytes of one row of a CSV or JSON lines file: every column at its limit fits. At the limit: the row
+/// is reported as broken and the file goes on.
+pub const SOURCE_RECORD_BYTES_MAX: usize = 1 << 20;
+
+/// Columns of a CSV file. At the limit: the file is refused by its header, a row is reported as broken.
+pub const SOURCE_COLUMNS_MAX: usize = 4_096;

@@ -1,0 +1,8 @@
+//! The tests of alerts, in one binary so that they link once.
+
+mod life;
+mod limits;
+mod model;
+mod notation;
+mod outbox;
+mod routing;
