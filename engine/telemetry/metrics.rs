@@ -1,0 +1,337 @@
+//! The engine's own metrics: every name with its meaning, and the calls that count. `render` writes
+//! them as Prometheus text for `/metrics`.
+
+use std::sync::{
+    Arc,
+    atomic::{AtomicU64, Ordering},
+};
+
+use tidewatch_model::{EventTime, Severity};
+
+use super::{
+    latency::{QUANTILES, Recorder, Stage, Timer},
+    process,
+    registry::{Counter, Family, Kind, Text},
+    ticks::Ticks,
+};
+
+/// What became of an event. Counted + duplicate + rejected + late = sent.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum EventResult {
+    Accepted,
+    Duplicate,
+    Rejected,
+    Late,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum RuleOutcome {
+    /// Judged, and nothing matched.
+    Quiet,
+    Matched,
+    /// The rule failed, its limits included.
+    Failed,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Delivery {
+    Delivered,
+    /// An attempt failed and will be repeated.
+    Retried,
+    /// Attempts are used up, and the delivery was put aside.
+    Dead,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum QueryOutcome {
+    Answered,
+    /// The question itself is wrong, or would write.
+    Refused,
+    /// Over its memory, time or rows.
+    OverLimit,
+    Failed,
+}
+
+/// Numbers that go up and down. Absent until set for the first time.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Gauge {
+    WatermarkSeconds,
+    InFlightBatches,
+    OpenWindows,
+    HeadBytes,
+    RawBytes,
+    DedupIds,
+    DedupSpanSeconds,
+    AlertsFiring,
+    DeliveriesWaiting,
+}
+
+impl Gauge {
+    pub const ALL: [Self; 9] = [
+        Self::WatermarkSeconds,
+        Self::InFlightBatches,
+        Self::OpenWindows,
+        Self::HeadBytes,
+        Self::RawBytes,
+        Self::DedupIds,
+        Self::DedupSpanSeconds,
+        Self::AlertsFiring,
+        Self::DeliveriesWaiting,
+    ];
+
+    const fn name_and_help(self) -> (&'static str, &'static str) {
+        match self {
+            Self::WatermarkSeconds => (
+                "tidewatch_watermark_seconds",
+                "Event time, in seconds since 1970, up to which minutes of live traffic are complete.",
+            ),
+            Self::InFlightBatches => {
+                ("tidewatch_in_flight_batches", "Batches that are accepted at the door and not yet in the views.")
+            }
+            Self::OpenWindows => ("tidewatch_open_windows", "Minutes that still take events, over all partitions."),
+            Self::HeadBytes => ("tidewatch_head_bytes", "Memory held by sealed minutes."),
+            Self::RawBytes => ("tidewatch_raw_bytes", "Memory held by raw events for questions."),
+            Self::DedupIds => ("tidewatch_dedup_ids", "Event ids remembered to tell duplicates."),
+            Self::DedupSpanSeconds => (
+                "tidewatch_dedup_span_seconds",
+                "Event time before the watermark for which duplicates are told; shrinks when memory for ids is full.",
+            ),
+            Self::AlertsFiring => ("tidewatch_alerts_firing", "Alerts that are firing."),
+            Self::DeliveriesWaiting => {
+                ("tidewatch_deliveries_waiting", "Deliveries of alerts that are not done, retries included.")
+            }
+        }
+    }
+}
+
+/// The bits of a NaN stand for "never set".
+const UNSET: u64 = f64::NAN.to_bits();
+
+#[derive(Debug)]
+pub struct Metrics {
+    ticks: Arc<dyn Ticks>,
+    started: EventTime,
+    events: [Counter; 4],
+    rejections: Family<1>,
+    sealed_minutes: Counter,
+    corrections: Counter,
+    log_bytes: Counter,
+    log_fsyncs: Counter,
+    rule_evaluations: Family<2>,
+    alerts: Family<2>,
+    deliveries: Family<2>,
+    queries: Family<1>,
+    gauges: [AtomicU64; Gauge::ALL.len()],
+    stages: [Recorder; Stage::ALL.len()],
+}
+
+impl Metrics {
+    /// `started` is when the process started; `ticks` measures latencies.
+    pub fn new(started: EventTime, ticks: Arc<dyn Ticks>) -> Self {
+        Self {
+            ticks,
+            started,
+            events: std::array::from_fn(|_| Counter::default()),
+            rejections: Family::new(["reason"]),
+            sealed_minutes: Counter::default(),
+            corrections: Counter::default(),
+            log_bytes: Counter::default(),
+            log_fsyncs: Counter::default(),
+            rule_evaluations: Family::new(["rule", "outcome"]),
+            alerts: Family::new(["severity", "transition"]),
+            deliveries: Family::new(["receiver", "result"]),
+            queries: Family::new(["outcome"]),
+            gauges: std::array::from_fn(|_| AtomicU64::new(UNSET)),
+            stages: std::array::from_fn(|_| Recorder::new()),
+        }
+    }
+
+    /// Counts what became of `n` events. Rejected ones are counted by `rejected`, with their reason.
+    pub fn events(&self, result: EventResult, n: u64) {
+        self.event_counter(result).add(n);
+    }
+
+    /// Counts `n` events that were refused for one reason, under both metrics. `reason` is one of a
+    /// fixed set of short texts, never something that an event says.
+    pub fn rejected(&self, reason: &str, n: u64) {
+        self.event_counter(EventResult::Rejected).add(n);
+        self.rejections.with([reason]).add(n);
+    }
+
+    fn event_counter(&self, result: EventResult) -> &Counter {
+        let [accepted, duplicate, rejected, late] = &self.events;
+        match result {
+            EventResult::Accepted => accepted,
+            EventResult::Duplicate => duplicate,
+            EventResult::Rejected => rejected,
+            EventResult::Late => late,
+        }
+    }
+
+    pub fn sealed_minutes(&self, n: u64) {
+        self.sealed_minutes.add(n);
+    }
+
+    pub fn corrections(&self, n: u64) {
+        self.corrections.add(n);
+    }
+
+    pub fn logged(&self, bytes: u64) {
+        self.log_bytes.add(bytes);
+    }
+
+    pub fn fsynced(&self) {
+        self.log_fsyncs.add(1);
+    }
+
+    pub fn rule_evaluated(&self, rule: &str, outcome: RuleOutcome) {
+        let outcome = match outcome {
+            RuleOutcome::Quiet => "quiet",
+            RuleOutcome::Matched => "matched",
+            RuleOutcome::Failed => "failed",
+        };
+        self.rule_evaluations.with([rule, outcome]).add(1);
+    }
+
+    /// `transition` is the state that an alert went into: `pending`, `firing`, `resolved`, ….
+    pub fn alert(&self, severity: Severity, transition: &str) {
+        self.alerts.with([severity.name(), transition]).add(1);
+    }
+
+    pub fn delivery(&self, receiver: &str, result: Delivery) {
+        let result = match result {
+            Delivery::Delivered => "delivered",
+            Delivery::Retried => "retried",
+            Delivery::Dead => "dead",
+        };
+        self.deliveries.with([receiver, result]).add(1);
+    }
+
+    pub fn query(&self, outcome: QueryOutcome) {
+        let outcome = match outcome {
+            QueryOutcome::Answered => "answered",
+            QueryOutcome::Refused => "refused",
+            QueryOutcome::OverLimit => "over_limit",
+            QueryOutcome::Failed => "failed",
+        };
+        self.queries.with([outcome]).add(1);
+    }
+
+    pub fn set(&self, gauge: Gauge, value: f64) {
+        // `ALL` and this array have the variants' order and number.
+        self.gauges[gauge as usize].store(value.to_bits(), Ordering::Relaxed);
+    }
+
+    /// Measures a stage until the answer is dropped.
+    #[must_use = "a timer that is dropped at once measures nothing"]
+    pub fn time(&self, stage: Stage) -> Timer<'_> {
+        Timer::start(self.recorder(stage), &*self.ticks)
+    }
+
+    /// Records a stage whose length was measured elsewhere.
+    pub fn took(&self, stage: Stage, length: std::time::Duration) {
+        let nanos = u64::try_from(length.as_nanos()).unwrap_or(u64::MAX);
+        self.recorder(stage).record(self.ticks.nanos(), nanos);
+    }
+
+    fn recorder(&self, stage: Stage) -> &Recorder {
+        // `Stage::ALL` and this array have the variants' order and number.
+        &self.stages[stage as usize]
+    }
+
+    /// Everything in Prometheus' text form; its content type is `CONTENT_TYPE`.
+    pub fn render(&self) -> String {
+        let mut text = Text::default();
+        self.render_counters(&mut text);
+        self.render_gauges(&mut text);
+        self.render_stages(&mut text);
+        self.render_process(&mut text);
+        text.finish()
+    }
+
+    fn render_counters(&self, text: &mut Text) {
+        let name = "tidewatch_events_total";
+        text.head(name, Kind::Counter, "Events received, by what became of them; the sum is what was sent.");
+        for (counter, result) in self.events.iter().zip(["accepted", "duplicate", "rejected", "late"]) {
+            text.sample(name, &[("result", result)], counter.get());
+        }
+        let reasons = "Events refused, by reason. They are kept in rejected_events.";
+        family(text, "tidewatch_rejections_total", reasons, &self.rejections);
+        for (name, help, counter) in [
+            ("tidewatch_sealed_minutes_total", "Minutes sealed.", &self.sealed_minutes),
+            (
+                "tidewatch_corrections_total",
+                "Events that came for a minute after it was sealed, and were added to it.",
+                &self.corrections,
+            ),
+            ("tidewatch_log_bytes_total", "Bytes appended to the log.", &self.log_bytes),
+            ("tidewatch_log_fsyncs_total", "Times the log waited for the disk.", &self.log_fsyncs),
+        ] {
+            text.head(name, Kind::Counter, help);
+            text.sample::<&str>(name, &[], counter.get());
+        }
+        let rules = "Verdicts of rules on minutes: quiet, matched, or failed, its limits included.";
+        family(text, "tidewatch_rule_evaluations_total", rules, &self.rule_evaluations);
+        let alerts = "Transitions of alerts, by severity and the state gone into.";
+        family(text, "tidewatch_alerts_total", alerts, &self.alerts);
+        let deliveries = "Attempts to deliver alerts: delivered, retried later, or dead after the last attempt.";
+        family(text, "tidewatch_deliveries_total", deliveries, &self.deliveries);
+        family(text, "tidewatch_queries_total", "Questions in SQL, by outcome.", &self.queries);
+    }
+
+    fn render_gauges(&self, text: &mut Text) {
+        for gauge in Gauge::ALL {
+            let value = f64::from_bits(self.gauges[gauge as usize].load(Ordering::Relaxed));
+            if !value.is_nan() {
+                let (name, help) = gauge.name_and_help();
+                text.head(name, Kind::Gauge, help);
+                text.sample::<&str>(name, &[], value);
+            }
+        }
+    }
+
+    fn render_stages(&self, text: &mut Text) {
+        let name = "tidewatch_stage_seconds";
+        let help = "How long each stage of an event's way takes; quantiles cover the last one to two minutes.";
+        text.head(name, Kind::Summary, help);
+        let now = self.ticks.nanos();
+        for stage in Stage::ALL {
+            let summary = self.recorder(stage).summary(now);
+            for (at, (_, quantile)) in QUANTILES.iter().enumerate() {
+                // Prometheus' word for "nothing lately".
+                let value = summary.quantiles.and_then(|values| values.get(at).copied()).unwrap_or(f64::NAN);
+                text.sample(name, &[("stage", stage.name()), ("quantile", quantile)], value);
+            }
+            text.sample(&format!("{name}_sum"), &[("stage", stage.name())], summary.sum_seconds);
+            text.sample(&format!("{name}_count"), &[("stage", stage.name())], summary.count);
+        }
+    }
+
+    fn render_process(&self, text: &mut Text) {
+        let name = "tidewatch_build_info";
+        text.head(name, Kind::Gauge, "Always 1; the labels say which build this is.");
+        text.sample(name, &[("version", env!("CARGO_PKG_VERSION"))], 1);
+        if let Some(bytes) = process::resident_bytes() {
+            let name = "process_resident_memory_bytes";
+            text.head(name, Kind::Gauge, "Memory that the process holds, in bytes.");
+            text.sample::<&str>(name, &[], bytes);
+        }
+        let name = "process_start_time_seconds";
+        text.head(name, Kind::Gauge, "When the process started, in seconds since 1970.");
+        text.sample::<&str>(name, &[], self.started.micros() as f64 / 1e6);
+    }
+}
+
+/// The content type of `Metrics::render`.
+pub const CONTENT_TYPE: &str = "text/plain; version=0.0.4; charset=utf-8";
+
+fn family<const LABELS: usize>(text: &mut Text, name: &str, help: &str, family: &Family<LABELS>) {
+    let series = family.snapshot();
+    if series.is_empty() {
+        return;
+    }
+    text.head(name, Kind::Counter, help);
+    for (labels, value) in series {
+        text.sample(name, &labels, value);
+    }
+}
