@@ -103,6 +103,14 @@ pub const RULES_MEMORY_BYTES: Key =
     Key::new("rules.memory_bytes", Form::Size { min: 64 * KIB, max: TIB }, Some("128MiB"));
 pub const RULES_TIMEOUT: Key = Key::new("rules.timeout", Form::Span { min: 10, max: 60 * SECOND }, Some("5 seconds"));
 
+pub const ALERTS_RETRY_FIRST: Key =
+    Key::new("alerts.retry_first", Form::Span { min: 100, max: HOUR }, Some("1 second"));
+pub const ALERTS_RETRY_LONGEST: Key =
+    Key::new("alerts.retry_longest", Form::Span { min: 100, max: 24 * HOUR }, Some("5 minutes"));
+pub const ALERTS_RETRY_ATTEMPTS_MAX: Key =
+    Key::new("alerts.retry_attempts_max", Form::Count { min: 1, max: 100_000 }, Some("400"));
+pub const ALERTS_RETRY_FOR: Key =
+    Key::new("alerts.retry_for", Form::Span { min: SECOND, max: 30 * 24 * HOUR }, Some("24 hours"));
 pub const ALERTS_ROUTES: Key = Key::new("alerts.routes", Form::Tables, None);
 pub const RECEIVERS: Key = Key::new("receivers", Form::Tables, None);
 
@@ -113,7 +121,7 @@ pub const TELEMETRY_OTLP_ENDPOINT: Key = Key::new("telemetry.otlp_endpoint", For
 pub const TELEMETRY_SERVICE_NAME: Key = Key::new("telemetry.service_name", Form::Text, Some("tidewatch"));
 
 /// Every key, in the order of the documented file.
-pub const KEYS: [&Key; 26] = [
+pub const KEYS: [&Key; 30] = [
     &DATA_DIR,
     &QUERIES_DIR,
     &INSECURE,
@@ -134,6 +142,10 @@ pub const KEYS: [&Key; 26] = [
     &QUERY_CONCURRENCY,
     &RULES_MEMORY_BYTES,
     &RULES_TIMEOUT,
+    &ALERTS_RETRY_FIRST,
+    &ALERTS_RETRY_LONGEST,
+    &ALERTS_RETRY_ATTEMPTS_MAX,
+    &ALERTS_RETRY_FOR,
     &ALERTS_ROUTES,
     &RECEIVERS,
     &TELEMETRY_LOG_FORMAT,
@@ -143,11 +155,10 @@ pub const KEYS: [&Key; 26] = [
 ];
 
 /// The keys of one `[[receivers]]`.
-pub const RECEIVER_KEYS: [&str; 8] =
-    ["name", "type", "url", "headers", "timeout", "attempts_max", "backoff_first", "backoff_max"];
+pub const RECEIVER_KEYS: [&str; 5] = ["name", "type", "url", "headers", "timeout"];
 
 /// The keys of one `[[alerts.routes]]`.
-pub const ROUTE_KEYS: [&str; 4] = ["severity", "labels", "receivers", "continue"];
+pub const ROUTE_KEYS: [&str; 4] = ["severity", "severity_at_least", "labels", "receivers"];
 
 pub fn find(path: &str) -> Option<&'static Key> {
     KEYS.iter().copied().find(|key| key.path == path)

@@ -28,8 +28,8 @@ pub use keys::CONFIG_VARIABLE;
 pub use raw::Origin;
 pub use secret::{Secret, SecretUrl};
 pub use settings::{
-    Config, Durability, IngestSettings, LogFormat, LogSettings, Queries, QuerySettings, Receiver, ReceiverKind, Route,
-    RulesSettings, StoreSettings, TelemetrySettings, Webhook,
+    Config, Durability, IngestSettings, LogFormat, LogSettings, Queries, QuerySettings, Receiver, ReceiverKind,
+    RetrySettings, Route, RulesSettings, Severities, StoreSettings, TelemetrySettings, Webhook,
 };
 pub use size::Size;
 

@@ -12,18 +12,19 @@ use super::{
     raw::{Located, Origin, RawValue},
     read::{self, Reader},
     secret::{Secret, SecretUrl},
-    settings::{Receiver, ReceiverKind, Route, Webhook},
+    settings::{Receiver, ReceiverKind, Route, Severities, Webhook},
 };
 
 /// More receivers than a bank has teams; each holds a queue of its own.
 const RECEIVERS_MAX: usize = 64;
 const ROUTES_MAX: usize = 256;
 const HEADERS_MAX: usize = 32;
-const ATTEMPTS_MAX: u64 = 100;
-const HOUR_MILLIS: i64 = 3_600_000;
+/// The receiver that is there without being configured.
+const LOG: &str = "log";
 
 /// The receivers, and the names of all that were written, those with a problem included, so that a
-/// route to one of these is not a second problem. Where none is configured, the log.
+/// route to one of these is not a second problem. Where none of them is a log, there is one more,
+/// because what nobody else hears of must at least be written down.
 pub fn receivers(reader: &mut Reader<'_>, environment: &Environment) -> (Vec<Receiver>, Vec<String>) {
     let mut receivers: Vec<Receiver> = Vec::new();
     let mut names = Vec::new();
@@ -43,18 +44,33 @@ pub fn receivers(reader: &mut Reader<'_>, environment: &Environment) -> (Vec<Rec
         }
         receivers.push(receiver);
     }
-    if reader.raw().get(&keys::RECEIVERS).is_none() {
-        receivers.push(Receiver { name: "log".to_owned(), kind: ReceiverKind::Log });
-        names.push("log".to_owned());
+    if !receivers.iter().any(|receiver| receiver.kind == ReceiverKind::Log) {
+        if names.iter().any(|name| name == LOG) {
+            let message = format!("a receiver of type webhook is named `{LOG}`, which is the name of the engine's log");
+            reader.problem(reader.origin(&keys::RECEIVERS), message);
+        } else {
+            names.push(LOG.to_owned());
+        }
+        receivers.push(Receiver { name: LOG.to_owned(), kind: ReceiverKind::Log });
     }
     (receivers, names)
 }
 
-/// The routes; where none is configured, everything goes to every receiver. `known` are the receivers' names.
-pub fn routes(reader: &mut Reader<'_>, known: &[String]) -> Vec<Route> {
+/// The routes; where none is configured, the shipped policy: everything to the log, what is critical
+/// to every webhook as well. `known` are the receivers' names.
+pub fn routes(reader: &mut Reader<'_>, receivers: &[Receiver], known: &[String]) -> Vec<Route> {
     if reader.raw().get(&keys::ALERTS_ROUTES).is_none() {
-        let everyone = known.to_vec();
-        return vec![Route { severities: Vec::new(), labels: BTreeMap::new(), receivers: everyone, and_on: false }];
+        let (logs, webhooks): (Vec<_>, Vec<_>) =
+            receivers.iter().partition(|receiver| receiver.kind == ReceiverKind::Log);
+        return [(Severity::Low, logs), (Severity::Critical, webhooks)]
+            .into_iter()
+            .filter(|(_, receivers)| !receivers.is_empty())
+            .map(|(least, receivers)| Route {
+                severities: Severities::AtLeast(least),
+                labels: BTreeMap::new(),
+                receivers: receivers.iter().map(|receiver| receiver.name.clone()).collect(),
+            })
+            .collect();
     }
     let mut routes = Vec::new();
     for mut table in tables(reader, &keys::ALERTS_ROUTES, &keys::ROUTE_KEYS, ROUTES_MAX) {
@@ -130,24 +146,8 @@ impl Entry {
     fn webhook(&mut self, environment: &Environment) -> Option<Webhook> {
         let url = self.url(environment);
         let headers = self.headers(environment);
-        let backoff_first = self.span("backoff_first", Span::from_seconds(1), 100, HOUR_MILLIS);
-        let backoff_max = self.span("backoff_max", Span::from_minutes(5), 100, 24 * HOUR_MILLIS);
-        if backoff_max < backoff_first {
-            self.refuse(
-                "backoff_max",
-                &format!("is {backoff_max}, less than `backoff_first`, which is {backoff_first}"),
-            );
-        }
-        let attempts_max = self.field("attempts_max", |value| read::count(value, 1, ATTEMPTS_MAX)).unwrap_or(10);
-        Some(Webhook {
-            url: url?,
-            headers,
-            timeout: self.span("timeout", Span::from_seconds(10), 100, 60_000),
-            // The bound above lies far below 2^32.
-            attempts_max: u32::try_from(attempts_max).unwrap_or(u32::MAX),
-            backoff_first,
-            backoff_max,
-        })
+        let timeout = self.field("timeout", |value| read::span(value, 100, 60_000));
+        Some(Webhook { url: url?, headers, timeout: timeout.unwrap_or(Span::from_seconds(10)) })
     }
 
     fn url(&mut self, environment: &Environment) -> Option<SecretUrl> {
@@ -183,10 +183,7 @@ impl Entry {
     }
 
     fn route(&mut self, known: &[String]) -> Route {
-        let severities = self.field("severity", |value| {
-            let parse = |text: &String| text.parse::<Severity>().map_err(|error| format!("is wrong: {error}"));
-            texts(value)?.iter().map(parse).collect::<Result<Vec<_>, _>>()
-        });
+        let severities = self.severities();
         let labels = self.field("labels", labels);
         let names = self.field("receivers", texts);
         if !self.fields.contains_key("receivers") || names.as_ref().is_some_and(Vec::is_empty) {
@@ -201,11 +198,25 @@ impl Entry {
                 self.refuse("receivers", &message);
             }
         }
-        Route {
-            severities: severities.unwrap_or_default(),
-            labels: labels.unwrap_or_default(),
-            receivers: names.unwrap_or_default(),
-            and_on: self.field("continue", read::flag).unwrap_or_default(),
+        Route { severities, labels: labels.unwrap_or_default(), receivers: names.unwrap_or_default() }
+    }
+
+    /// `severity` names them, `severity_at_least` the mildest; neither means any.
+    fn severities(&mut self) -> Severities {
+        if self.fields.contains_key("severity") && self.fields.contains_key("severity_at_least") {
+            self.refuse("severity_at_least", "stands beside `severity`; write only one of them");
+        }
+        let named = self.field("severity", |value| match texts(value)? {
+            names if names.is_empty() => Err("is empty, so that the route would match nothing".to_owned()),
+            names => names.iter().map(|name| severity(name)).collect(),
+        });
+        let least = self.field("severity_at_least", |value| match value {
+            RawValue::Text(name) => severity(name),
+            other => Err(format!("is {}; write critical, high, warning or low", other.form())),
+        });
+        match named {
+            Some(named) => Severities::Exactly(named),
+            None => Severities::AtLeast(least.unwrap_or(Severity::Low)),
         }
     }
 
@@ -219,10 +230,6 @@ impl Entry {
             RawValue::Text(_) => Err("is empty".to_owned()),
             other => Err(format!("is {}; write a text in quotes", other.form())),
         })
-    }
-
-    fn span(&mut self, field: &str, default: Span, min: i64, max: i64) -> Span {
-        self.field(field, |value| read::span(value, min, max)).unwrap_or(default)
     }
 
     fn field<T>(&mut self, field: &str, read: impl Fn(&RawValue) -> Result<T, String>) -> Option<T> {
@@ -240,6 +247,10 @@ impl Entry {
         };
         self.problems.push(super::error::Problem { origin, message: format!("`{}.{field}` {message}", self.path) });
     }
+}
+
+fn severity(name: &str) -> Result<Severity, String> {
+    name.parse::<Severity>().map_err(|error| format!("is wrong: {error}"))
 }
 
 fn header(name: &str, value: &RawValue, environment: &Environment) -> Result<Secret, String> {

@@ -1,7 +1,11 @@
 //! The validated configuration: plain types, every value within its bounds, nothing left to check.
 //! It holds no component and starts nothing.
 
-use std::{collections::BTreeMap, net::SocketAddr, path::PathBuf};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    net::SocketAddr,
+    path::PathBuf,
+};
 
 use tidewatch_model::{Severity, Span};
 
@@ -24,8 +28,10 @@ pub struct Config {
     pub dedup_ids_max: usize,
     pub query: QuerySettings,
     pub rules: RulesSettings,
+    pub retry: RetrySettings,
     /// In the order of the file; never empty, and every receiver that they name exists.
     pub routes: Vec<Route>,
+    /// At least one of them is a log.
     pub receivers: Vec<Receiver>,
     pub telemetry: TelemetrySettings,
 }
@@ -84,18 +90,31 @@ pub struct RulesSettings {
     pub timeout: Span,
 }
 
-/// An alert goes to the receivers of the first route that matches it, and of the next ones for as
-/// long as `and_on` says so.
+/// How often and for how long a delivery of an alert is tried.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RetrySettings {
+    pub first: Span,
+    pub longest: Span,
+    pub attempts_max: u32,
+    /// A delivery older than this that fails is put aside as dead.
+    pub retry_for: Span,
+}
+
+/// An alert goes to the receivers of every route that matches it, to each once.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Route {
-    /// Empty: any severity.
-    pub severities: Vec<Severity>,
+    pub severities: Severities,
     /// Labels that the alert must have with exactly these values.
     pub labels: BTreeMap<String, String>,
-    /// Names of receivers.
+    /// Names of receivers; never empty.
     pub receivers: Vec<String>,
-    /// Whether the routes after this one are tried as well.
-    pub and_on: bool,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Severities {
+    AtLeast(Severity),
+    /// Never empty.
+    Exactly(BTreeSet<Severity>),
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -117,9 +136,6 @@ pub struct Webhook {
     pub headers: Vec<(String, Secret)>,
     /// Of one attempt.
     pub timeout: Span,
-    pub attempts_max: u32,
-    pub backoff_first: Span,
-    pub backoff_max: Span,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -246,7 +246,6 @@ type = "webhook"
 url = "https://user:hunter2@hooks.example.com:8443/services/T0KEN"
 headers = { Authorization = "Bearer ${ON_CALL_TOKEN}", X-Plain = "swordfish" }
 timeout = "5 seconds"
-attempts_max = 3
 [[receivers]]
 name = "log"
 type = "log"
@@ -254,9 +253,10 @@ type = "log"
 severity = "critical"
 labels = { team = "payments" }
 receivers = ["on-call", "log"]
-continue = true
 [[alerts.routes]]
-severity = ["warning", "low"]
+severity_at_least = "warning"
+receivers = "log"
+[[alerts.routes]]
 receivers = "log"
 "#;
 
@@ -267,19 +267,33 @@ fn receivers_and_routes_are_read() {
     assert_eq!(webhook.url.expose(), "https://user:hunter2@hooks.example.com:8443/services/T0KEN");
     let headers: Vec<_> = webhook.headers.iter().map(|(name, value)| (name.as_str(), value.expose())).collect();
     assert_eq!(headers, [("Authorization", "Bearer s3cret"), ("X-Plain", "swordfish")]);
-    assert_eq!((webhook.timeout, webhook.attempts_max), (Span::from_seconds(5), 3));
-    assert_eq!((webhook.backoff_first, webhook.backoff_max), (Span::from_seconds(1), Span::from_minutes(5)));
+    assert_eq!(webhook.timeout, Span::from_seconds(5));
     assert_eq!(config.receivers[1].kind, ReceiverKind::Log);
-    let [first, second] = config.routes.as_slice() else { panic!("{:?}", config.routes) };
-    assert_eq!((&first.severities[..], first.and_on), (&[Severity::Critical][..], true));
+    let [first, second, third] = config.routes.as_slice() else { panic!("{:?}", config.routes) };
+    assert_eq!(first.severities, Severities::Exactly([Severity::Critical].into()));
     assert_eq!(first.labels.get("team").map(String::as_str), Some("payments"));
     assert_eq!(first.receivers, ["on-call", "log"]);
-    assert_eq!((&second.severities[..], second.and_on), (&[Severity::Warning, Severity::Low][..], false));
+    assert_eq!(second.severities, Severities::AtLeast(Severity::Warning));
+    assert_eq!(third.severities, Severities::AtLeast(Severity::Low));
     // The same list may stand in a variable.
     let variables = [("TIDEWATCH_RECEIVERS", r#"[{ name = "w", type = "log" }]"#)];
     let config = combine(None, &environment(&variables), &[]).unwrap().config;
     assert_eq!(config.receivers, [Receiver { name: "w".into(), kind: ReceiverKind::Log }]);
     assert_eq!(config.routes[0].receivers, ["w"]);
+}
+
+#[test]
+fn without_routes_the_shipped_policy_holds() {
+    let webhook = "[[receivers]]\nname = 'w'\ntype = 'webhook'\nurl = 'http://127.0.0.1:1/'";
+    let at_least = |least, receiver: &str| Route {
+        severities: Severities::AtLeast(least),
+        labels: std::collections::BTreeMap::new(),
+        receivers: vec![receiver.to_owned()],
+    };
+    let log = at_least(Severity::Low, "log");
+    assert_eq!(config("").routes, [log.clone()]);
+    assert_eq!(config(webhook).routes, [log, at_least(Severity::Critical, "w")]);
+    assert_eq!(config(webhook).receivers.len(), 2, "the log is there unasked");
 }
 
 #[test]
@@ -311,12 +325,20 @@ fn wrong_receivers_and_routes_are_refused() {
             "t.toml:5: `receivers.headers` `X` has a `${` without its `}`",
         ),
         (
-            format!("{webhook}url = 'http://x/'\nattempts_max = 0"),
-            "t.toml:5: `receivers.attempts_max` is 0; it must be from 1 to 100",
+            "[alerts]\nretry_first = '2s'\nretry_longest = '1s'".to_owned(),
+            "t.toml:3: `alerts.retry_longest` is 1s, less than `alerts.retry_first`, which is 2s",
         ),
         (
-            format!("{webhook}url = 'http://x/'\nbackoff_first = '2s'\nbackoff_max = '1s'"),
-            "t.toml:6: `receivers.backoff_max` is 1s, less than `backoff_first`, which is 2s",
+            format!("{webhook}url = 'http://x/'").replace("'a'", "'log'"),
+            "t.toml:1: a receiver of type webhook is named `log`, which is the name of the engine's log",
+        ),
+        (
+            "[[alerts.routes]]\nreceivers = ['log']\nseverity = []".to_owned(),
+            "t.toml:3: `alerts.routes.severity` is empty, so that the route would match nothing",
+        ),
+        (
+            "[[alerts.routes]]\nreceivers = ['log']\nseverity = 'low'\nseverity_at_least = 'low'".to_owned(),
+            "t.toml:4: `alerts.routes.severity_at_least` stands beside `severity`; write only one of them",
         ),
         (
             format!("{log}url = 'http://x/'"),

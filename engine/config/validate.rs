@@ -11,8 +11,8 @@ use super::{
     read::Reader,
     receivers,
     settings::{
-        Config, Durability, IngestSettings, LogFormat, LogSettings, Queries, QuerySettings, RulesSettings,
-        StoreSettings, TelemetrySettings,
+        Config, Durability, IngestSettings, LogFormat, LogSettings, Queries, QuerySettings, RetrySettings,
+        RulesSettings, StoreSettings, TelemetrySettings,
     },
 };
 
@@ -53,7 +53,8 @@ pub fn validate(raw: &Raw, environment: &Environment, earlier: Vec<Problem>) -> 
             memory: reader.size(&keys::RULES_MEMORY_BYTES),
             timeout: reader.span(&keys::RULES_TIMEOUT),
         },
-        routes: receivers::routes(reader, &names),
+        retry: retry(reader),
+        routes: receivers::routes(reader, &receivers, &names),
         receivers,
         telemetry: telemetry(reader),
     };
@@ -109,6 +110,21 @@ fn one_address_each(reader: &mut Reader<'_>, config: &Config) {
             format!("`http.address` and `grpc.address` are both {}; give each its own port", config.http_address);
         reader.problem(reader.origin(&keys::HTTP_ADDRESS), message);
     }
+}
+
+fn retry(reader: &mut Reader<'_>) -> RetrySettings {
+    let retry = RetrySettings {
+        first: reader.span(&keys::ALERTS_RETRY_FIRST),
+        longest: reader.span(&keys::ALERTS_RETRY_LONGEST),
+        attempts_max: u32::try_from(reader.count(&keys::ALERTS_RETRY_ATTEMPTS_MAX)).unwrap_or(u32::MAX),
+        retry_for: reader.span(&keys::ALERTS_RETRY_FOR),
+    };
+    if retry.longest < retry.first {
+        let (longest, first) = (retry.longest, retry.first);
+        let message = format!("`alerts.retry_longest` is {longest}, less than `alerts.retry_first`, which is {first}");
+        reader.problem(reader.origin(&keys::ALERTS_RETRY_LONGEST), message);
+    }
+    retry
 }
 
 fn telemetry(reader: &mut Reader<'_>) -> TelemetrySettings {
