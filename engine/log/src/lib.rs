@@ -1,1 +1,41 @@
-//! log
+//! The durable log: everything that the engine knows follows from its records. It owns segments,
+//! group commit, recovery, the records' formats, the file-system seam and the data folder's lock.
+//! It never looks into an aggregate, and it has no clock.
+
+mod committer;
+mod cursor;
+mod durability;
+mod encoded;
+mod error;
+mod events;
+mod frame;
+pub mod fs;
+mod lock;
+mod observer;
+mod payload;
+mod queue;
+mod reader;
+mod record;
+mod recovery;
+mod scan;
+mod segment;
+mod writer;
+
+#[cfg(test)]
+mod tests;
+
+pub use committer::Log;
+pub use durability::Durability;
+pub use encoded::Encoded;
+pub use error::{Damage, DecodeError, LogError};
+pub use fs::{FileSystem, MemFs, ReadFile, StdFs, WriteFile};
+pub use lock::{DataFolderLock, LockError};
+pub use observer::{Commit, Observer, Unobserved};
+pub use queue::Then;
+pub use reader::{Reader, Schemas};
+pub use record::{
+    Advance, AdvanceCause, Events, Journal, JournalTopic, Producer, Record, Rejected, SessionEnded, SessionOpened,
+};
+pub use recovery::{Cut, Recovered};
+pub use segment::FORMAT_VERSION;
+pub use writer::{LogConfig, Writer};
