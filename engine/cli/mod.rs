@@ -3,6 +3,7 @@
 
 mod config;
 mod settings;
+mod simulate;
 
 use std::{io, process::ExitCode};
 
@@ -39,6 +40,7 @@ pub struct Cli {
 enum Command {
     /// Checks the configuration and shows each setting with the place that it comes from.
     Config(config::Args),
+    Simulate(simulate::Args),
     /// Prints the version.
     Version,
 }
@@ -47,6 +49,7 @@ impl Cli {
     pub fn run(self) -> anyhow::Result<ExitCode> {
         match self.command {
             Command::Config(args) => config::run(&args, &mut io::stdout().lock())?,
+            Command::Simulate(args) => simulate::run(args)?,
             Command::Version => version(&mut io::stdout().lock())?,
         }
         Ok(ExitCode::SUCCESS)

@@ -74,7 +74,7 @@ pub const GRPC_ADDRESS: Key = Key::new("grpc.address", Form::Address, Some("127.
 pub const HTTP_ADDRESS: Key = Key::new("http.address", Form::Address, Some("127.0.0.1:4701"));
 
 pub const LOG_DURABILITY: Key = Key::new("log.durability", Form::Choice(&["fsync", "os", "memory"]), Some("fsync"));
-pub const LOG_SEGMENT_BYTES: Key = Key::new("log.segment_bytes", Form::Size { min: MIB, max: 4 * GIB }, Some("256MiB"));
+pub const LOG_SEGMENT_BYTES: Key = Key::new("log.segment_bytes", Form::Size { min: MIB, max: 4 * GIB }, Some("128MiB"));
 pub const LOG_PARTITIONS: Key = Key::new("log.partitions", Form::Count { min: 1, max: 256 }, Some("1"));
 
 pub const INGEST_MAX_IN_FLIGHT_BATCHES: Key = Key::new(

@@ -10,6 +10,7 @@ mod error;
 mod file;
 mod keys;
 mod nearest;
+pub mod queries;
 mod raw;
 mod read;
 mod receivers;

@@ -91,6 +91,11 @@ pub const LOG_COMMIT_BYTES_MAX: usize = 16 << 20;
 /// Bytes after which a segment of the log is finished, unless configured. It may be longer by one commit.
 pub const LOG_SEGMENT_BYTES: u64 = 128 << 20;
 
+/// Query files (streams, views and rules) of one engine, and the bytes of one of them. They are written by people;
+/// at the limit the engine does not start and names the file or folder.
+pub const QUERY_FILES_MAX: usize = 10_000;
+pub const QUERY_FILE_BYTES_MAX: u64 = 1 << 20;
+
 const _: () = assert!(REQUEST_BYTES_MAX < RECORD_BYTES_MAX);
 const _: () = assert!(REJECTED_BYTES_MAX < TEXT_BYTES_MAX);
 
