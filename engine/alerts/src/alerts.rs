@@ -51,17 +51,12 @@ impl Alerts {
         let rows = by_labels(rule, rows);
         let unknown = RuleBook::default();
         let book = self.book.rule(&rule.name).unwrap_or(&unknown);
-        for (labels, row) in &rows {
-            // Only what is tracked has a reading, so readings need no limit of their own.
-            if book.alerts.contains_key(labels) {
-                self.readings.note(AlertId::of(&rule.name, labels), minute, row);
-            }
-        }
-        let decided = Decision { rule, book, minute, notify }.decide(rows);
+        let decided = Decision { rule, book, minute, notify }.decide(&rows);
         self.untracked = self.untracked.saturating_add(decided.untracked);
         for transition in &decided.transitions {
             self.apply(transition.clone());
         }
+        self.note_readings(&rule.name, minute, &rows);
         Ok(decided.transitions)
     }
 
@@ -130,6 +125,14 @@ impl Alerts {
     /// Whether both would answer every further verdict alike and remember the same transitions.
     pub fn same_state(&self, other: &Self) -> bool {
         self.book == other.book && self.history == other.history
+    }
+
+    /// Only what is tracked has a reading, so readings need no limit of their own.
+    fn note_readings(&mut self, rule: &str, minute: Minute, rows: &BTreeMap<Labels, VerdictRow>) {
+        let Some(book) = self.book.rule(rule) else { return };
+        for (labels, row) in rows.iter().filter(|(labels, _)| book.alerts.contains_key(*labels)) {
+            self.readings.note(AlertId::of(rule, labels), minute, row);
+        }
     }
 
     fn advance(&mut self, rule: &str, minute: Minute) -> Result<(), AlertsError> {

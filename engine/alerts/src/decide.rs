@@ -35,12 +35,12 @@ struct Evidence<'a> {
 
 impl Decision<'_> {
     /// Running alerts first, then new ones, each by labels: what ends in a minute makes room for what begins.
-    pub fn decide(&self, mut rows: BTreeMap<Labels, VerdictRow>) -> Decided {
+    pub fn decide(&self, rows: &BTreeMap<Labels, VerdictRow>) -> Decided {
         let mut transitions = Vec::new();
         let mut tracked = self.book.alerts.len();
         for (labels, alert) in &self.book.alerts {
-            let transition = match rows.remove(labels) {
-                Some(row) => self.seen(alert, &row),
+            let transition = match rows.get(labels) {
+                Some(row) => self.seen(alert, row),
                 None => self.absent(alert),
             };
             if transition.as_ref().is_some_and(|t| !matches!(t.to, Reached::Running(_))) {
@@ -49,7 +49,7 @@ impl Decision<'_> {
             transitions.extend(transition);
         }
         let mut untracked = 0;
-        for (labels, row) in &rows {
+        for (labels, row) in rows.iter().filter(|(labels, _)| !self.book.alerts.contains_key(*labels)) {
             if tracked >= limits::ALERTS_PER_RULE_MAX {
                 untracked += 1;
                 continue;
