@@ -5,6 +5,7 @@ use tidewatch_alerts::{Delivery, DeliveryError};
 use crate::{LogSink, Webhook};
 
 #[derive(Debug)]
+#[expect(clippy::large_enum_variant, reason = "there is a handful of receivers, each behind an Arc")]
 pub enum Receiver {
     Webhook(Webhook),
     Log(LogSink),
