@@ -36,14 +36,14 @@ const CRYPTO: &[&str] = &[
 /// How many decimals the minor unit of a currency stands for. A code that is in no table has two,
 /// as most of ISO 4217 does.
 pub fn exponent(currency: &str) -> u32 {
-    let is = |code: &&str| code.eq_ignore_ascii_case(currency);
-    if WHOLE.iter().any(|code| is(code)) {
+    let among = |codes: &[&str]| codes.iter().any(|code| code.eq_ignore_ascii_case(currency));
+    if among(WHOLE) {
         0
-    } else if THOUSANDS.iter().any(|code| is(code)) {
+    } else if among(THOUSANDS) {
         3
-    } else if TEN_THOUSANDS.iter().any(|code| is(code)) {
+    } else if among(TEN_THOUSANDS) {
         4
-    } else if CRYPTO.iter().any(|code| is(code)) {
+    } else if among(CRYPTO) {
         8
     } else {
         2

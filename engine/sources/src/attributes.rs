@@ -84,7 +84,7 @@ fn check(name: &str, row: usize, entries: &[(String, String)], faults: &mut Faul
 
 /// A map of the file's own, in either of its forms.
 enum Entries {
-    Native(MapArray, StringArray, StringArray),
+    Native(Box<(MapArray, StringArray, StringArray)>),
     Json(StringArray),
 }
 
@@ -98,12 +98,13 @@ impl Entries {
         let mut within = Faults::default();
         let keys = cells::long_text(name, map.keys(), &mut within)?;
         let values = cells::long_text(name, map.values(), &mut within)?;
-        Ok(Self::Native(map, keys, values))
+        Ok(Self::Native(Box::new((map, keys, values))))
     }
 
     fn append(&self, name: &str, row: usize, entries: &mut Vec<(String, String)>, faults: &mut Faults) {
         match self {
-            Self::Native(map, keys, values) => {
+            Self::Native(native) => {
+                let (map, keys, values) = native.as_ref();
                 let offsets = map.value_offsets();
                 let (Some(from), Some(to)) = (offsets.get(row), offsets.get(row + 1)) else { return };
                 for at in (*from as usize..*to as usize).filter(|_| map.is_valid(row)) {

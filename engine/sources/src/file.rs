@@ -87,9 +87,9 @@ pub struct SourceBatch {
 
 /// The three readers, each with the same two steps: names first, then what to read.
 enum Reader {
-    Csv(CsvReader),
-    Json(JsonReader),
-    Parquet(ParquetReader),
+    Csv(Box<CsvReader>),
+    Json(Box<JsonReader>),
+    Parquet(Box<ParquetReader>),
 }
 
 impl Reader {
@@ -101,7 +101,7 @@ impl Reader {
             ))
         })?;
         if format == Format::Parquet {
-            return ParquetReader::open(path.to_owned()).map(Self::Parquet);
+            return ParquetReader::open(path.to_owned()).map(|reader| Self::Parquet(Box::new(reader)));
         }
         let file = File::open(path).map_err(|error| SourceError::unreadable(path, error))?;
         Self::from_input(path.to_owned(), Box::new(file), format, options)
@@ -117,9 +117,9 @@ impl Reader {
             Format::Csv => {
                 let tabs = path.extension().is_some_and(|ending| ending.eq_ignore_ascii_case("tsv"));
                 let delimiter = options.delimiter.unwrap_or(if tabs { b'\t' } else { b',' });
-                CsvReader::open(path, input, delimiter).map(Self::Csv)
+                CsvReader::open(path, input, delimiter).map(|reader| Self::Csv(Box::new(reader)))
             }
-            Format::JsonLines => JsonReader::open(path, input).map(Self::Json),
+            Format::JsonLines => JsonReader::open(path, input).map(|reader| Self::Json(Box::new(reader))),
             Format::Parquet => Err(SourceError::refused("Parquet cannot be read from a pipe: it begins at its end")),
         }
     }
@@ -153,9 +153,9 @@ impl Reader {
 
     fn raw(&mut self) -> &mut dyn RawReader {
         match self {
-            Self::Csv(reader) => reader,
-            Self::Json(reader) => reader,
-            Self::Parquet(reader) => reader,
+            Self::Csv(reader) => reader.as_mut(),
+            Self::Json(reader) => reader.as_mut(),
+            Self::Parquet(reader) => reader.as_mut(),
         }
     }
 }

@@ -170,7 +170,7 @@ fn offset(text: &str) -> Result<Option<i64>, TimeFault> {
         (5, Some(b':')) => rest.bytes().filter(|byte| *byte != b':').collect(),
         _ => return Err(TimeFault::Shape),
     };
-    if digits.len() % 2 != 0 || !digits.iter().all(u8::is_ascii_digit) {
+    if !digits.len().is_multiple_of(2) || !digits.iter().all(u8::is_ascii_digit) {
         return Err(TimeFault::Shape);
     }
     let value = leading_digits(&digits, 4);
