@@ -142,12 +142,12 @@ fn telemetry(reader: &mut Reader<'_>) -> TelemetrySettings {
         reader.problem(reader.origin(&keys::TELEMETRY_LOG_LEVEL), message);
     }
     let otlp_endpoint = reader.optional_text(&keys::TELEMETRY_OTLP_ENDPOINT);
-    if let Some(endpoint) = &otlp_endpoint {
-        if !reqwest::Url::parse(endpoint).is_ok_and(|url| url.scheme() == "http" && url.has_host()) {
-            let message = "`telemetry.otlp_endpoint` must be an http:// address with a port, such as \
-                           http://127.0.0.1:4317; to reach a collector over TLS, run one beside the engine that forwards";
-            reader.problem(reader.origin(&keys::TELEMETRY_OTLP_ENDPOINT), message.to_owned());
-        }
+    let usable =
+        |endpoint: &String| reqwest::Url::parse(endpoint).is_ok_and(|url| url.scheme() == "http" && url.has_host());
+    if !otlp_endpoint.iter().all(usable) {
+        let message = "`telemetry.otlp_endpoint` must be an http:// address with a port, such as \
+                       http://127.0.0.1:4317; to reach a collector over TLS, run one beside the engine that forwards";
+        reader.problem(reader.origin(&keys::TELEMETRY_OTLP_ENDPOINT), message.to_owned());
     }
     TelemetrySettings { log_format, log_level, otlp_endpoint, service_name: reader.text(&keys::TELEMETRY_SERVICE_NAME) }
 }

@@ -54,7 +54,7 @@ impl Telemetry {
             (None, false) => None,
             (endpoint, _) => Some(traces::provider(endpoint.as_deref(), &settings.service_name)?),
         };
-        let spans = provider.as_ref().map(|provider| spans_layer(provider));
+        let spans = provider.as_ref().map(spans_layer);
         Registry::default().with(spans).with(log).try_init()?;
         Ok(Self { provider })
     }
