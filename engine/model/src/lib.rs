@@ -9,6 +9,7 @@ mod schema;
 mod severity;
 mod span;
 mod time;
+mod view_meta;
 
 pub use clock::{Clock, ManualClock};
 pub use hash::{IdHash, hash_id, hash64};
@@ -17,3 +18,4 @@ pub use schema::{Column, ColumnType, SchemaError, StreamSchema};
 pub use severity::Severity;
 pub use span::{Span, SpanError};
 pub use time::{EventTime, Minute};
+pub use view_meta::{Fill, Measure, ViewMeta};

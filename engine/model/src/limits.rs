@@ -108,7 +108,7 @@ pub const SQL_BYTES_MAX: usize = 64 << 10;
 
 /// Operators and brackets in one SQL text: each may nest, and planning recurses over nesting.
 /// At the limit: refused as a bad query.
-pub const SQL_OPERATORS_MAX: usize = 1_000;
+pub const SQL_OPERATORS_MAX: usize = 500;
 
 /// The longest window of a `trailing_*` function, in minutes: a week. At the limit: refused.
 pub const TRAILING_MINUTES_MAX: i64 = 7 * 24 * 60;

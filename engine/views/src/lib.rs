@@ -1,1 +1,21 @@
-//! views
+//! Views: from SQL to an incremental window operator. Owns the meaning of an event's time (watermark,
+//! lateness, corrections), de-duplication, the accumulators and their partial states.
+//! It never touches disk, network or a clock: everything it does follows from the records it is given.
+
+mod compile;
+mod domain;
+pub mod functions;
+mod groups;
+mod memory;
+mod operator;
+mod partial;
+mod sealed;
+pub mod states;
+mod view;
+
+pub use compile::{Refusal, Stream, compile_stream, compile_view};
+pub use groups::{Absorbed, Groups};
+pub use operator::{Applied, Correction, Events, LateReason, Operator, OperatorLimits, SealedMinute, Sealer, Sequenced};
+pub use partial::{KeyBytes, PartialRows};
+pub use sealed::SealedMinutes;
+pub use view::{Aggregate, Finished, KeyCodec, KeyLimit, OTHER, View, reader_rows};

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use arrow::datatypes::{DataType, Field, FieldRef, Schema, SchemaRef, TimeUnit};
-use tidewatch_model::Span;
+use crate::Span;
 
 /// What a reader sees in a minute in which a known key had no events.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
