@@ -1,0 +1,108 @@
+//! The gRPC server: which services there are, and how they start and stop.
+
+mod ingest;
+mod query;
+mod rules;
+mod status;
+
+use std::{future::Future, sync::Arc, time::Duration};
+
+use tidewatch_model::limits;
+use tokio::{net::TcpListener, sync::watch};
+use tonic::transport::{Server, server::TcpIncoming};
+use tonic_health::{ServingStatus, server::HealthReporter};
+
+use crate::{
+    door::Door,
+    edge::{Edge, ServeError},
+    proto::{
+        DESCRIPTORS,
+        tidewatch::v1::{
+            alerts_server::AlertsServer, ingest_server::IngestServer, query_server::QueryServer,
+            rules_server::RulesServer,
+        },
+    },
+};
+
+/// How long calls in flight may go on after the end of serving was asked for.
+const GRACE: Duration = Duration::from_secs(10);
+
+/// How often the health service asks the engine whether it is ready.
+const HEALTH_EVERY: Duration = Duration::from_secs(1);
+
+const STREAM_WINDOW_BYTES: u32 = 1 << 20;
+const CONNECTION_WINDOW_BYTES: u32 = 4 << 20;
+const FRAME_BYTES: u32 = 256 << 10;
+
+/// What every service holds.
+#[derive(Clone)]
+struct Service {
+    edge: Edge,
+    door: Arc<Door>,
+    /// True once the server is to stop: streams then end instead of waiting for their clients.
+    stopping: watch::Receiver<bool>,
+}
+
+/// Serves until `shutdown` ends, then lets calls in flight end, for at most ten seconds.
+pub async fn serve_grpc(
+    listener: TcpListener,
+    edge: Edge,
+    shutdown: impl Future<Output = ()> + Send + 'static,
+) -> Result<(), ServeError> {
+    let door = Arc::new(Door::new(edge.engine().schema())?);
+    let (stop, stopping) = watch::channel(false);
+    let service = Service { edge: edge.clone(), door, stopping: stopping.clone() };
+    let (reporter, health) = tonic_health::server::health_reporter();
+    let reflection = tonic_reflection::server::Builder::configure()
+        .register_encoded_file_descriptor_set(DESCRIPTORS)
+        .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
+        .build_v1()
+        .map_err(|error| ServeError::Reflection(error.to_string()))?;
+    let router = Server::builder()
+        .max_concurrent_streams(limits::GRPC_STREAMS_PER_CONNECTION_MAX)
+        .initial_stream_window_size(STREAM_WINDOW_BYTES)
+        .initial_connection_window_size(CONNECTION_WINDOW_BYTES)
+        .max_frame_size(FRAME_BYTES)
+        .http2_keepalive_interval(Some(Duration::from_secs(30)))
+        .http2_keepalive_timeout(Some(Duration::from_secs(20)))
+        .add_service(health)
+        .add_service(reflection)
+        .add_service(IngestServer::new(service.clone()).max_decoding_message_size(limits::REQUEST_BYTES_MAX))
+        .add_service(QueryServer::new(service.clone()))
+        .add_service(RulesServer::new(service.clone()))
+        .add_service(AlertsServer::new(service));
+    let signal = async move {
+        shutdown.await;
+        // Nobody listens only when the server has ended already.
+        let _ = stop.send(true);
+    };
+    let incoming = TcpIncoming::from(listener).with_nodelay(Some(true));
+    tokio::select! {
+        ended = router.serve_with_incoming_shutdown(incoming, signal) => Ok(ended?),
+        () = watch_health(edge, reporter, stopping) => {
+            tracing::warn!("gRPC calls were still in flight {GRACE:?} after the stop; they are cut off");
+            Ok(())
+        }
+    }
+}
+
+/// Keeps the health service true until the grace after a stop has passed.
+async fn watch_health(edge: Edge, reporter: HealthReporter, mut stopping: watch::Receiver<bool>) {
+    const SERVICES: [&str; 5] =
+        ["", "tidewatch.v1.Ingest", "tidewatch.v1.Query", "tidewatch.v1.Rules", "tidewatch.v1.Alerts"];
+    loop {
+        let stop = *stopping.borrow_and_update();
+        let serving = !stop && edge.engine().ready().is_ok();
+        let status = if serving { ServingStatus::Serving } else { ServingStatus::NotServing };
+        for service in SERVICES {
+            reporter.set_service_status(service, status).await;
+        }
+        if stop {
+            return tokio::time::sleep(GRACE).await;
+        }
+        tokio::select! {
+            () = tokio::time::sleep(HEALTH_EVERY) => {}
+            _ = stopping.changed() => {}
+        }
+    }
+}
