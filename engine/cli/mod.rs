@@ -2,11 +2,15 @@
 //! error becomes the text that a person reads.
 
 mod config;
+mod query;
+mod replay;
+mod server;
 mod settings;
 mod simulate;
 
 use std::{io, process::ExitCode};
 
+use anyhow::Context;
 use clap::{Parser, Subcommand};
 
 pub use settings::SettingsArgs;
@@ -41,6 +45,8 @@ enum Command {
     /// Checks the configuration and shows each setting with the place that it comes from.
     Config(config::Args),
     Simulate(simulate::Args),
+    Replay(replay::Args),
+    Query(query::Args),
     /// Prints the version.
     Version,
 }
@@ -50,10 +56,20 @@ impl Cli {
         match self.command {
             Command::Config(args) => config::run(&args, &mut io::stdout().lock())?,
             Command::Simulate(args) => simulate::run(args)?,
+            Command::Replay(args) => return runtime()?.block_on(replay::run(args)),
+            Command::Query(args) => return runtime()?.block_on(query::run(args)),
             Command::Version => version(&mut io::stdout().lock())?,
         }
         Ok(ExitCode::SUCCESS)
     }
+}
+
+/// For the commands that talk to an engine.
+fn runtime() -> anyhow::Result<tokio::runtime::Runtime> {
+    tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()
+        .context("the threads that the command needs cannot be started")
 }
 
 fn version(out: &mut dyn io::Write) -> io::Result<()> {
@@ -95,7 +111,7 @@ pub fn reader_went_away(error: &anyhow::Error) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use anyhow::{Context, anyhow};
+    use anyhow::anyhow;
     use clap::CommandFactory;
 
     use super::*;
