@@ -66,8 +66,10 @@ fn hide(bytes: &[u8], chain: &[Digit], masked: &mut Option<Vec<u8>>) {
                 continue;
             }
             let masked = masked.get_or_insert_with(|| bytes.to_vec());
-            for digit in &stretch[KEPT_FIRST..length - KEPT_LAST] {
-                masked[digit.at] = b'*';
+            for digit in stretch.iter().take(length - KEPT_LAST).skip(KEPT_FIRST) {
+                if let Some(byte) = masked.get_mut(digit.at) {
+                    *byte = b'*';
+                }
             }
         }
     }
