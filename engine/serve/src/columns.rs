@@ -35,7 +35,7 @@ enum Cells {
     Integer(Int64Builder, Option<i64>),
     Double(Float64Builder),
     Boolean(BooleanBuilder),
-    Map(MapBuilder<StringBuilder, StringBuilder>),
+    Map(Box<MapBuilder<StringBuilder, StringBuilder>>),
 }
 
 impl<'a> Columns<'a> {
@@ -65,7 +65,7 @@ impl Cells {
             ColumnType::BigInt => Self::Integer(Int64Builder::new(), column.default),
             ColumnType::Double => Self::Double(Float64Builder::new()),
             ColumnType::Boolean => Self::Boolean(BooleanBuilder::new()),
-            ColumnType::Map => Self::Map(map_builder()),
+            ColumnType::Map => Self::Map(Box::new(map_builder())),
         }
     }
 

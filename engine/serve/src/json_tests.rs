@@ -122,7 +122,7 @@ fn values_arrive_with_defaults_and_masks() {
     assert_eq!(counts.values().as_ref(), [3, 1]);
     let times = rows.column_by_name("occurred_at").unwrap().as_primitive::<TimestampMicrosecondType>();
     assert_eq!(times.value(1), NOW.micros());
-    let shown = arrow::util::pretty::pretty_format_batches(&[rows.clone()]).unwrap().to_string();
+    let shown = arrow::util::pretty::pretty_format_batches(std::slice::from_ref(&rows)).unwrap().to_string();
     assert!(shown.contains("411111******1111") && !shown.contains("4111111111111111"), "{shown}");
 }
 

@@ -81,12 +81,12 @@ fn passes_luhn(digits: &[Digit]) -> bool {
         .rev()
         .enumerate()
         .map(|(place, digit)| match u32::from(digit.value) {
-            value if place % 2 == 0 => value,
+            value if place.is_multiple_of(2) => value,
             value if value > 4 => value * 2 - 9,
             value => value * 2,
         })
         .sum();
-    sum % 10 == 0
+    sum.is_multiple_of(10)
 }
 
 #[cfg(test)]
