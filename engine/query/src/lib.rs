@@ -5,6 +5,7 @@ mod ask;
 mod baselines;
 mod bounds;
 mod error;
+mod give_way;
 mod listed;
 mod minutes;
 mod named;
@@ -21,11 +22,12 @@ pub use ask::{Parameter, QueryLimits, ask, collect};
 pub use baselines::{Baselines, Trailing};
 pub use error::QueryError;
 pub use listed::ListedView;
-pub use minutes::{MinuteTable, Rows};
+pub use minutes::MinuteTable;
 pub use named::{Batches, NamedTable};
 pub use plan::{Catalog, Planner, Prepared, Workspace};
 pub use reading::{Reading, Scope};
 pub use statistics::Statistic;
+pub use tidewatch_store::Rows;
 pub use view_table::ViewTable;
 
 #[cfg(test)]

@@ -79,6 +79,10 @@ impl MinuteTable for ListedView {
         Some(self.sealed_through)
     }
 
+    fn oldest_sealed(&self) -> Option<Minute> {
+        self.oldest().filter(|oldest| *oldest <= self.sealed_through)
+    }
+
     fn oldest(&self) -> Option<Minute> {
         self.minutes.first().map(|minute| Minute::from_index(*minute))
     }

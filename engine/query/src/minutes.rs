@@ -4,22 +4,18 @@ use std::{fmt, sync::Arc};
 
 use arrow::record_batch::RecordBatch;
 use tidewatch_model::{Minute, ViewMeta};
-
-/// Rows of a view in order of minute, then series; `series` holds each row's series number,
-/// which is the same for the same key in every minute of this process.
-#[derive(Clone, Debug)]
-pub struct Rows {
-    pub batch: RecordBatch,
-    pub series: Vec<u32>,
-}
+use tidewatch_store::{Rows, ViewSnapshot};
 
 /// The minutes of one view as they stood at one moment. Implementations never change what they once
-/// answered; ranges may reach beyond what is held, which then simply has no rows.
+/// answered. Ranges have `from <= to` and may reach beyond what is held, where there simply are no rows.
 pub trait MinuteTable: Send + Sync {
     fn meta(&self) -> &Arc<ViewMeta>;
 
     /// The newest sealed minute.
     fn sealed_through(&self) -> Option<Minute>;
+
+    /// The oldest sealed minute held: where history begins.
+    fn oldest_sealed(&self) -> Option<Minute>;
 
     /// The oldest minute held, sealed or open.
     fn oldest(&self) -> Option<Minute>;
@@ -29,6 +25,32 @@ pub trait MinuteTable: Send + Sync {
 
     /// Rows of the minutes `from ..= to` that are still open.
     fn open_rows(&self, from: Minute, to: Minute) -> Rows;
+}
+
+impl MinuteTable for ViewSnapshot {
+    fn meta(&self) -> &Arc<ViewMeta> {
+        Self::meta(self)
+    }
+
+    fn sealed_through(&self) -> Option<Minute> {
+        Self::sealed_through(self)
+    }
+
+    fn oldest_sealed(&self) -> Option<Minute> {
+        Self::oldest_sealed(self)
+    }
+
+    fn oldest(&self) -> Option<Minute> {
+        Self::oldest(self)
+    }
+
+    fn sealed_rows(&self, from: Minute, to: Minute) -> Rows {
+        Self::sealed_rows(self, from, to)
+    }
+
+    fn open_rows(&self, from: Minute, to: Minute) -> Rows {
+        Self::open_rows(self, from, to)
+    }
 }
 
 impl fmt::Debug for dyn MinuteTable {

@@ -8,7 +8,7 @@ use chrono::{DateTime, Utc};
 use datafusion::{
     common::{
         ScalarValue,
-        tree_node::{Transformed, TreeNode, TreeNodeRecursion},
+        tree_node::{Transformed, TreeNode},
     },
     error::DataFusionError,
     execution::{
@@ -20,9 +20,7 @@ use datafusion::{
     },
     logical_expr::LogicalPlan,
     physical_plan::{
-        ExecutionPlan,
-        coop::CooperativeExec,
-        execute_stream,
+        ChildrenPropertiesMode, ExecutionPlan, ReplaceChildrenOptions, execute_stream,
         execution_plan::reset_plan_states,
         joins::{CrossJoinExec, HashJoinExec, NestedLoopJoinExec, SortMergeJoinExec},
     },
@@ -33,6 +31,7 @@ use tidewatch_model::{EventTime, ViewMeta, limits};
 use crate::{
     Parameter, QueryError, Reading, ViewTable,
     error::clean,
+    give_way::GiveWay,
     named::NamedShape,
     statement::{parse, query_of, query_of_mut},
     trailing::rewrite,
@@ -268,21 +267,22 @@ fn settings() -> SessionConfig {
     config
 }
 
-/// Scans give way after each few batches; a join can make thousands of batches out of one. Between it and
-/// what consumes it stands an operator that gives way too, so that a time limit always gets its turn.
+/// Scans give way after each few batches; a join can make thousands of batches out of one, or none out of
+/// a thousand. So others get their turn before and after each join, a time limit among them.
 fn yield_often(plan: Arc<dyn ExecutionPlan>) -> Result<Arc<dyn ExecutionPlan>, DataFusionError> {
-    let multiplies = |plan: &Arc<dyn ExecutionPlan>| {
+    let joins = |plan: &Arc<dyn ExecutionPlan>| {
         plan.downcast_ref::<HashJoinExec>().is_some()
             || plan.downcast_ref::<NestedLoopJoinExec>().is_some()
             || plan.downcast_ref::<CrossJoinExec>().is_some()
             || plan.downcast_ref::<SortMergeJoinExec>().is_some()
     };
-    plan.transform_up(|node| {
-        Ok(if multiplies(&node) {
-            Transformed::new(Arc::new(CooperativeExec::new(node)) as _, true, TreeNodeRecursion::Continue)
-        } else {
-            Transformed::no(node)
-        })
-    })
-    .map(|transformed| transformed.data)
+    let polite = plan.transform_up(|node| {
+        if !joins(&node) {
+            return Ok(Transformed::no(node));
+        }
+        let inputs = node.children().into_iter().map(|input| GiveWay::around(Arc::clone(input))).collect();
+        let options = ReplaceChildrenOptions::new(ChildrenPropertiesMode::Recompute);
+        Ok(Transformed::yes(GiveWay::around(node.replace_children(inputs, options)?)))
+    })?;
+    Ok(polite.data)
 }

@@ -92,7 +92,7 @@ impl MinuteScan {
             scan: self.clone(),
             next: bounds.from.max(oldest),
             sealed_to,
-            open_left: bounds.open,
+            open_left: bounds.open && bounds.from <= bounds.to,
             bounds,
             reading,
             table,

@@ -78,6 +78,10 @@ impl MinuteTable for Fake {
         Some(Minute::from_index(self.sealed_through))
     }
 
+    fn oldest_sealed(&self) -> Option<Minute> {
+        self.oldest().filter(|oldest| oldest.index() <= self.sealed_through)
+    }
+
     fn oldest(&self) -> Option<Minute> {
         self.rows.first().map(|row| Minute::from_index(row.0))
     }

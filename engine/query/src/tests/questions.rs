@@ -65,7 +65,7 @@ async fn refusals_say_what_to_do() {
         ("SELECT nothing FROM payments", "nothing"),
         ("SELECT * FROM elephants", "there is no table `elephants`; the tables are alerts, payments"),
         ("SELECT * FROM information_schema.tables", "there is no table"),
-        ("SELECT transactions + status FROM payments", "status"),
+        ("SELECT transactions + status FROM payments", "Int64 + Utf8"),
         ("SELECT 1 / 0", "divide by zero"),
         ("CREATE TABLE t AS SELECT 1", "queries only read"),
         ("CREATE VIEW v AS SELECT 1", "queries only read"),
