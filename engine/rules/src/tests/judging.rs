@@ -17,7 +17,7 @@ fn shapes() -> Vec<(&'static str, bool)> {
         ("SELECT minute, status, transactions AS value FROM payments_by_status", true),
         ("SELECT minute, sum(transactions) AS value FROM payments_by_status GROUP BY minute", true),
         (
-            "SELECT minute, status, sum(transactions) AS value FROM payments GROUP BY minute, status HAVING sum(transactions) > 20",
+            "SELECT minute, status, sum(transactions) AS value FROM payments GROUP BY minute, status HAVING sum(transactions) > 5",
             true,
         ),
         (
@@ -60,7 +60,7 @@ fn shapes() -> Vec<(&'static str, bool)> {
         ),
         (
             "SELECT minute, status FROM payments_by_status \
-             WHERE status NOT IN (SELECT status FROM payments WHERE region = 'eu')",
+             WHERE transactions NOT IN (SELECT transactions FROM payments WHERE region = 'eu')",
             false,
         ),
         (
