@@ -1,17 +1,10 @@
 //! The `tidewatch` binary: reads the command line, runs one command, prints what went wrong, and
 //! says by its exit code how it went. It decides nothing else.
 
-mod cli;
-#[allow(dead_code, unused_imports, reason = "the commands that start the engine use all of it")]
-mod clock;
-#[allow(dead_code, unused_imports, reason = "the commands that start the engine use all of it")]
-mod config;
-#[allow(dead_code, unused_imports, reason = "the commands that start the engine use all of it")]
-mod telemetry;
-
 use std::process::ExitCode;
 
 use clap::Parser;
+use tidewatch::cli;
 
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;

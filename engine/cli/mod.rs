@@ -2,8 +2,11 @@
 //! error becomes the text that a person reads.
 
 mod config;
+mod demo;
 mod query;
 mod replay;
+mod rules;
+mod serve;
 mod server;
 mod settings;
 mod simulate;
@@ -26,7 +29,6 @@ Exit codes:
   3  it was done, and the answer is no: a check found faults, or a demo missed an incident";
 
 /// The answer is no, as distinct from a failure to answer.
-#[expect(dead_code, reason = "returned by `rules check` and `demo --exit-code`")]
 pub const ANSWER_IS_NO: u8 = 3;
 
 const FAILED: u8 = 1;
@@ -42,6 +44,9 @@ pub struct Cli {
 
 #[derive(Debug, Subcommand)]
 enum Command {
+    Serve(serve::Args),
+    Demo(demo::Args),
+    Rules(rules::Args),
     /// Checks the configuration and shows each setting with the place that it comes from.
     Config(config::Args),
     Simulate(simulate::Args),
@@ -54,6 +59,9 @@ enum Command {
 impl Cli {
     pub fn run(self) -> anyhow::Result<ExitCode> {
         match self.command {
+            Command::Serve(args) => return runtime()?.block_on(serve::run(args)),
+            Command::Demo(args) => return runtime()?.block_on(demo::run(args)),
+            Command::Rules(args) => return rules::run(&args, &mut io::stdout().lock()),
             Command::Config(args) => config::run(&args, &mut io::stdout().lock())?,
             Command::Simulate(args) => simulate::run(args)?,
             Command::Replay(args) => return runtime()?.block_on(replay::run(args)),

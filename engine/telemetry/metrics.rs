@@ -168,6 +168,20 @@ impl Metrics {
         }
     }
 
+    /// The counters that the live page shows: name, value, and what is counted.
+    pub fn event_counts(&self) -> Vec<(&'static str, u64, &'static str)> {
+        let [accepted, duplicate, rejected, late] = &self.events;
+        vec![
+            ("accepted", accepted.get(), "events counted"),
+            ("duplicate", duplicate.get(), "events seen before"),
+            ("rejected", rejected.get(), "events refused; see rejected_events"),
+            ("late", late.get(), "events too late to count; see late_events"),
+            ("sealed minutes", self.sealed_minutes.get(), "minutes sealed and judged"),
+            ("corrections", self.corrections.get(), "sealed minutes that late events changed"),
+            ("log bytes", self.log_bytes.get(), "bytes written to the log"),
+        ]
+    }
+
     pub fn sealed_minutes(&self, n: u64) {
         self.sealed_minutes.add(n);
     }

@@ -64,10 +64,6 @@ impl Domain {
         self.newest = Some(self.newest.map_or(minute, |newest| newest.max(minute)));
     }
 
-    pub fn newest(&self) -> Option<Minute> {
-        self.newest
-    }
-
     /// Raises one partition's watermark. The domain's is the least of them and never falls.
     pub fn raise(&mut self, partition: Partition, watermark: EventTime) {
         let entry = self.partitions.entry(partition).or_insert(watermark);

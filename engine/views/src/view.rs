@@ -89,7 +89,7 @@ impl View {
             Some(having) => {
                 let inner = self.inner_rows(codec, &partial)?;
                 let survives = having.evaluate(&inner)?.into_array(inner.num_rows())?;
-                let survives = compute::prep_null_mask_filter(survives.as_boolean());
+                let survives = truth(survives.as_boolean());
                 let places: Vec<u32> = survives.values().set_indices_u32().collect();
                 (partial.select(&places), compute::filter_record_batch(&inner, &survives)?)
             }
@@ -164,6 +164,11 @@ impl KeyCodec {
     }
 }
 
+/// NULL is not true.
+fn truth(condition: &BooleanArray) -> BooleanArray {
+    if condition.null_count() > 0 { compute::prep_null_mask_filter(condition) } else { condition.clone() }
+}
+
 /// A batch's rows for which `filter` holds, or the batch itself where all do.
 pub fn filtered(
     filter: Option<&Arc<dyn PhysicalExpr>>,
@@ -171,7 +176,7 @@ pub fn filtered(
 ) -> Result<Option<BooleanArray>, DataFusionError> {
     let Some(filter) = filter else { return Ok(None) };
     let passed = filter.evaluate(rows)?.into_array(rows.num_rows())?;
-    let passed = compute::prep_null_mask_filter(passed.as_boolean());
+    let passed = truth(passed.as_boolean());
     Ok((passed.true_count() < rows.num_rows()).then_some(passed))
 }
 

@@ -1,0 +1,365 @@
+//! `Core`: everything after the log, as one synchronous function of its records. Records go in, in the order of the
+//! log; what they caused comes out as `Effects`. It has no disk, no network and no clock of its own.
+
+mod effects;
+mod ledger;
+mod liveness;
+mod minutes;
+mod recovery;
+mod rulings;
+mod tables;
+
+pub use effects::{Effects, MinuteRuling, RulingEntry, SealedView};
+pub use recovery::{Known, Recollection};
+pub use tables::{
+    alerts_schema, corrections_schema, late_schema, rejected_schema, rules_schema, verdicts_schema,
+};
+
+use std::{
+    collections::{BTreeMap, HashMap},
+    sync::Arc,
+};
+
+use arrow::{array::AsArray, datatypes::TimestampMicrosecondType};
+use tidewatch_alerts::{Alerts, Transition};
+use tidewatch_log::{Advance, Events, Record};
+use tidewatch_model::{EventTime, Lsn, Minute, Partition, SessionId, Span, limits};
+use tidewatch_query::{Catalog, NamedTable, Reading, Scope};
+use tidewatch_rules::{RuleLimits, RuleSet, Verdict};
+use tidewatch_store::{Head, Snapshot, StoreError};
+use tidewatch_views::{Applied, Operator, OperatorLimits, Sealer, Sequenced, Stream, View};
+
+use ledger::Ledger;
+use liveness::Liveness;
+use rulings::Rulings;
+
+/// What the core is made of.
+#[derive(Debug, Clone)]
+pub struct Plan {
+    pub stream: Stream,
+    pub views: Vec<Arc<View>>,
+    /// Paths and texts of the rule files.
+    pub rules: Vec<(String, String)>,
+}
+
+/// What the core may use.
+#[derive(Debug, Clone, Copy)]
+pub struct CoreLimits {
+    pub ids_max: usize,
+    pub head_bytes_max: usize,
+    pub raw_bytes_max: usize,
+    pub rules: RuleLimits,
+}
+
+#[derive(Debug, thiserror::Error)]
+pub enum CoreError {
+    #[error("record {lsn} could not be applied: {reason}")]
+    Record { lsn: Lsn, reason: String },
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    #[error("the rules could not be given a runtime: {0}")]
+    Runtime(#[from] std::io::Error),
+    #[error("the views could not be started: {0}")]
+    Views(String),
+}
+
+/// What is known of a replay session.
+#[derive(Debug, Clone, Default)]
+pub struct Session {
+    pub name: String,
+    pub notify: bool,
+    pub accepted: u64,
+    pub duplicates: u64,
+    pub late: u64,
+    pub rejected: u64,
+}
+
+/// The ledgers that people can ask.
+#[derive(Debug, Clone)]
+struct Tables {
+    transactions: Ledger,
+    rejected: Ledger,
+    late: Ledger,
+    corrections: Ledger,
+    verdicts: Ledger,
+    alerts: Ledger,
+}
+
+#[derive(Debug)]
+pub struct Core {
+    stream: Stream,
+    operator: Operator,
+    head: Head,
+    rulings: Rulings,
+    liveness: Liveness,
+    tables: Tables,
+    sessions: BTreeMap<SessionId, Session>,
+    applied: Lsn,
+}
+
+impl Core {
+    pub fn new(plan: &Plan, limits: CoreLimits) -> Result<Self, CoreError> {
+        let schema = &plan.stream.schema;
+        let operator =
+            Operator::new(Arc::clone(schema), plan.views.clone(), OperatorLimits { ids_max: limits.ids_max })
+                .map_err(|error| CoreError::Views(error.strip_backtrace()))?;
+        let late = tables::late_schema(schema.arrow());
+        let ledger = |schema| Ledger::new(schema, limits::LEDGER_ROWS_MAX, limits.raw_bytes_max);
+        let tables = Tables {
+            transactions: Ledger::new(Arc::clone(schema.arrow()), usize::MAX, limits.raw_bytes_max),
+            rejected: ledger(tables::rejected_schema()),
+            late: ledger(late),
+            corrections: ledger(tables::corrections_schema()),
+            verdicts: ledger(tables::verdicts_schema()),
+            alerts: ledger(tables::alerts_schema()),
+        };
+        let rules = RuleSet::load(plan.rules.clone(), &catalog(plan));
+        Ok(Self {
+            stream: plan.stream.clone(),
+            operator,
+            head: Head::new(&plan.views, limits.head_bytes_max)?,
+            rulings: Rulings::new(rules, limits.rules)?,
+            liveness: Liveness::default(),
+            tables,
+            sessions: BTreeMap::new(),
+            applied: Lsn::default(),
+        })
+    }
+
+    pub fn stream(&self) -> &Stream {
+        &self.stream
+    }
+
+    pub fn rules(&self) -> &Arc<RuleSet> {
+        self.rulings.rules()
+    }
+
+    pub fn live_alerts(&self) -> &Alerts {
+        self.rulings.live_alerts()
+    }
+
+    /// Each rule's newest verdict of live traffic (or of whichever timeline judged last).
+    pub fn newest_verdicts(&self) -> &HashMap<String, Verdict> {
+        self.rulings.newest()
+    }
+
+    pub fn operator(&self) -> &Operator {
+        &self.operator
+    }
+
+    pub fn head(&self) -> &Head {
+        &self.head
+    }
+
+    pub fn raw_bytes(&self) -> usize {
+        self.tables.transactions.bytes()
+    }
+
+    pub fn session(&self, session: SessionId) -> Option<&Session> {
+        self.sessions.get(&session)
+    }
+
+    /// The last record that was applied.
+    pub fn applied(&self) -> Lsn {
+        self.applied
+    }
+
+    /// Verdicts that the journal holds already: they are never computed again.
+    pub fn know(&mut self, known: Known) {
+        self.rulings.know(known);
+    }
+
+    /// Applies one record. An error means that the record and the views do not fit; the state is then unchanged but
+    /// for the record's place.
+    pub fn apply(&mut self, lsn: Lsn, record: &Record) -> Result<Effects, CoreError> {
+        self.applied = lsn;
+        match record {
+            Record::Events(events) => self.events(lsn, events),
+            Record::Advance(advance) => self.advance(lsn, advance),
+            Record::SessionOpened(opened) => {
+                let session = self.sessions.entry(opened.session).or_default();
+                session.name.clone_from(&opened.name);
+                session.notify = opened.notify;
+                self.operator
+                    .open_session(opened.session, opened.lateness)
+                    .map_err(|error| CoreError::Record { lsn, reason: error.strip_backtrace() })?;
+                Ok(Effects::default())
+            }
+            Record::SessionEnded(ended) => {
+                let applied = self.operator.end_session(ended.session);
+                let effects = self.settle(lsn, applied, Effects::default())?;
+                self.rulings.end_session(ended.session);
+                Ok(effects)
+            }
+            Record::Journal(_) => Ok(Effects::default()),
+        }
+    }
+
+    fn events(&mut self, lsn: Lsn, events: &Events) -> Result<Effects, CoreError> {
+        let mut effects = Effects { rejected: events.rejected.len() as u64, ..Effects::default() };
+        effects.rejections = events.rejected.iter().map(|rejected| rejected.reason.clone()).collect();
+        self.tables.rejected.push(tables::rejected_rows(events.arrived_at, lsn, &events.rejected));
+        let sent = (events.rows.num_rows() + events.rejected.len()) as u64;
+        let producer = events.producer.as_ref().map(|producer| Sequenced {
+            producer: &producer.id,
+            first: producer.first_sequence,
+            offsets: producer.offsets.as_deref(),
+            last: producer.first_sequence.saturating_add(sent.saturating_sub(1)),
+        });
+        if matches!(events.partition, Partition::Live(_)) {
+            let times = events.rows.column(self.stream.schema.event_time());
+            let newest = times.as_primitive_opt::<TimestampMicrosecondType>().and_then(arrow::compute::max);
+            if let Some(newest) = newest.map(EventTime::from_micros) {
+                let lateness = self.stream.schema.lateness;
+                self.liveness.heard(events.partition, events.arrived_at, newest, lateness);
+            }
+        }
+        let applied = self
+            .operator
+            .events(tidewatch_views::Events { partition: events.partition, producer, rows: &events.rows })
+            .map_err(|error| CoreError::Record { lsn, reason: error.strip_backtrace() })?;
+        effects.accepted = applied.accepted.as_ref().map_or(0, |rows| rows.num_rows() as u64);
+        effects.duplicates = applied.duplicates;
+        effects.late = applied.late.iter().map(|(rows, _)| rows.num_rows() as u64).sum();
+        if let Partition::Session(session) = events.partition {
+            let session = self.sessions.entry(session).or_default();
+            session.accepted += effects.accepted;
+            session.duplicates += effects.duplicates;
+            session.late += effects.late;
+            session.rejected += effects.rejected;
+        }
+        if let Some(accepted) = &applied.accepted {
+            self.tables.transactions.push(accepted.clone());
+        }
+        for (rows, reason) in &applied.late {
+            let schema = Arc::clone(self.tables.late.schema());
+            self.tables.late.push(tables::late_rows(&schema, reason.text(), rows));
+        }
+        self.settle(lsn, applied, effects)
+    }
+
+    fn advance(&mut self, lsn: Lsn, advance: &Advance) -> Result<Effects, CoreError> {
+        self.liveness.advanced(advance.partition, advance.watermark);
+        let applied = self.operator.advance(advance.partition, advance.watermark);
+        self.settle(lsn, applied, Effects::default())
+    }
+
+    /// Corrections into the store, then each sealed minute: stored, judged, its alerts moved on.
+    fn settle(&mut self, lsn: Lsn, applied: Applied, mut effects: Effects) -> Result<Effects, CoreError> {
+        for (view, absorbed) in self.operator.views().iter().zip(&applied.absorbed) {
+            effects.overflowed += absorbed.overflowed;
+            if let Some((events, reason)) = &absorbed.failed {
+                effects.failures.push((view.meta.name.clone(), *events, reason.clone()));
+            }
+        }
+        for correction in applied.corrections {
+            effects.corrections += 1;
+            let cause = if correction.by == Sealer::Live { "late event" } else { "replay" };
+            for (at, partial) in correction.views.into_iter().enumerate().filter(|(_, partial)| !partial.is_empty()) {
+                if let Some(view) = self.operator.views().get(at) {
+                    let row = tables::correction_row(correction.minute, &view.meta.name, partial.len(), lsn, cause);
+                    self.tables.corrections.push(row);
+                }
+                effects.sums_overflowed += self.head.add(at, partial)?.overflowed as u64;
+            }
+        }
+        for sealed in applied.sealed {
+            let mut views = Vec::with_capacity(sealed.views.len());
+            for (at, partial) in sealed.views.into_iter().enumerate() {
+                let stored = self.head.add(at, partial)?;
+                effects.sums_overflowed += stored.overflowed as u64;
+                views.push(stored.rows);
+            }
+            effects.sealed.push(SealedView { minute: sealed.minute, by: sealed.by, rows: views });
+            self.rule(sealed.minute, sealed.by, &mut effects);
+        }
+        if !effects.sealed.is_empty()
+            && let Some(newest) = self.operator.sealed().newest()
+        {
+            self.head.retain(newest.end());
+        }
+        Ok(effects)
+    }
+
+    fn rule(&mut self, minute: Minute, by: Sealer, effects: &mut Effects) {
+        let notify = match by {
+            Sealer::Live => true,
+            Sealer::Session(session) => self.sessions.get(&session).is_some_and(|session| session.notify),
+        };
+        let alerts = self.alerts_table();
+        let reading = Reading::new(
+            minutes::tables(&self.head.snapshot()),
+            [alerts],
+            Scope::sealed(minute, minute),
+            tidewatch_query::Baselines::shared(),
+        );
+        let (ruling, transitions) = self.rulings.judge(minute, by, notify, &reading);
+        self.tables.verdicts.push(tables::verdict_rows(&ruling.verdicts));
+        self.tables.alerts.push(tables::transition_rows(&transitions));
+        effects.rulings.push(ruling);
+        effects.transitions.extend(transitions);
+    }
+
+    fn alerts_table(&self) -> NamedTable {
+        named("alerts", &self.tables.alerts)
+    }
+
+    /// What the clock lets silent partitions do.
+    pub fn advances(&self, now: EventTime, idle_after: Span) -> Vec<Advance> {
+        self.liveness.advances(&self.stream.schema, now, idle_after)
+    }
+
+    /// Everything that a question may read, open minutes among it.
+    pub fn reading(&self) -> Result<Reading, CoreError> {
+        let snapshot = self.head.snapshot_with_open(self.operator.open_rows())?;
+        let rules = Ledger::new(tables::rules_schema(), usize::MAX, usize::MAX);
+        let mut rules = rules;
+        rules.push(tables::rule_rows(self.rules()));
+        let named = [
+            named("transactions", &self.tables.transactions),
+            named("rejected_events", &self.tables.rejected),
+            named("late_events", &self.tables.late),
+            named("corrections", &self.tables.corrections),
+            named("verdicts", &self.tables.verdicts),
+            named("rules", &rules),
+            self.alerts_table(),
+        ];
+        Ok(Reading::new(minutes::tables(&snapshot), named, Scope::EVERYTHING, tidewatch_query::Baselines::shared()))
+    }
+
+    pub fn snapshot(&self) -> Snapshot {
+        self.head.snapshot()
+    }
+}
+
+fn named(name: &str, ledger: &Ledger) -> NamedTable {
+    let batches = ledger.batches();
+    NamedTable {
+        name: name.to_owned(),
+        schema: Arc::clone(ledger.schema()),
+        batches: Arc::new(move || batches.clone()),
+    }
+}
+
+/// The shapes of all tables, for planning before there is any data.
+pub fn catalog(plan: &Plan) -> Catalog {
+    let stream = plan.stream.schema.arrow();
+    let named = [
+        ("transactions", Arc::clone(stream)),
+        ("rejected_events", tables::rejected_schema()),
+        ("late_events", tables::late_schema(stream)),
+        ("corrections", tables::corrections_schema()),
+        ("verdicts", tables::verdicts_schema()),
+        ("alerts", tables::alerts_schema()),
+        ("rules", tables::rules_schema()),
+    ];
+    Catalog::new(
+        plan.views.iter().map(|view| Arc::clone(&view.meta)),
+        named.into_iter().map(|(name, schema)| (name.to_owned(), schema)),
+    )
+}
+
+/// The transitions that somebody is to be told of.
+pub fn news(transitions: &[Transition]) -> impl Iterator<Item = &Transition> {
+    transitions.iter().filter(|transition| transition.notify())
+}

@@ -1,0 +1,82 @@
+//! What a first reading of the log recalls: verdicts that were given, transitions that were journalled, deliveries
+//! that were made or are under way. The second reading applies the records with this knowledge.
+
+use std::collections::{HashMap, HashSet};
+
+use tidewatch_alerts::{OutboxEvent, Transition, TransitionKey};
+use tidewatch_log::{Journal, JournalTopic};
+use tidewatch_model::{Minute, SessionId};
+use tidewatch_rules::Verdict;
+
+use super::effects::RulingEntry;
+
+/// Verdicts that are not to be computed again.
+#[derive(Debug, Default)]
+pub struct Known {
+    pub verdicts: HashMap<(Minute, Option<SessionId>), Vec<Verdict>>,
+}
+
+/// All that the journals hold.
+#[derive(Debug, Default)]
+pub struct Recollection {
+    known: Known,
+    /// Transitions that are durable.
+    transitions: HashSet<TransitionKey>,
+    outbox: Vec<OutboxEvent>,
+    /// Keys that the outbox has taken in.
+    offered: HashSet<TransitionKey>,
+}
+
+/// An entry of a journal that does not read as what it should be.
+#[derive(Debug, thiserror::Error)]
+#[error("an entry of the journal of {topic:?} is not understood: {source}")]
+pub struct JournalError {
+    topic: JournalTopic,
+    source: serde_json::Error,
+}
+
+impl Recollection {
+    pub fn recall(&mut self, journal: &Journal) -> Result<(), JournalError> {
+        let wrong = |source| JournalError { topic: journal.topic, source };
+        match journal.topic {
+            JournalTopic::Verdicts => {
+                let entry: RulingEntry = serde_json::from_slice(&journal.json).map_err(wrong)?;
+                let key = (entry.minute, entry.session);
+                self.known.verdicts.entry(key).or_insert_with(|| entry.into_verdicts());
+            }
+            JournalTopic::Alerts => {
+                let transitions: Vec<Transition> = serde_json::from_slice(&journal.json).map_err(wrong)?;
+                self.transitions.extend(transitions.iter().map(|transition| transition.key));
+            }
+            JournalTopic::Deliveries => {
+                let events: Vec<OutboxEvent> = serde_json::from_slice(&journal.json).map_err(wrong)?;
+                for event in &events {
+                    if let OutboxEvent::Enqueued { delivery } = event {
+                        self.offered.insert(delivery.id.key);
+                    }
+                }
+                self.outbox.extend(events);
+            }
+            JournalTopic::Rules | JournalTopic::Settings => {}
+        }
+        Ok(())
+    }
+
+    pub fn take_known(&mut self) -> Known {
+        std::mem::take(&mut self.known)
+    }
+
+    pub fn take_outbox(&mut self) -> Vec<OutboxEvent> {
+        std::mem::take(&mut self.outbox)
+    }
+
+    /// Whether a transition is in the journal.
+    pub fn is_journalled(&self, transition: &Transition) -> bool {
+        self.transitions.contains(&transition.key)
+    }
+
+    /// Whether a transition was handed to the outbox.
+    pub fn is_offered(&self, transition: &Transition) -> bool {
+        self.offered.contains(&transition.key)
+    }
+}

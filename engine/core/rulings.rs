@@ -1,0 +1,114 @@
+//! `Rulings`: each rule judges each sealed minute once, and the alerts move on. Verdicts that the journal holds are
+//! taken from there.
+
+use std::{
+    collections::{BTreeMap, HashMap},
+    sync::Arc,
+};
+
+use tidewatch_alerts::{Alerts, Judged, Outcome, Transition};
+use tidewatch_model::{Minute, SessionId};
+use tidewatch_query::Reading;
+use tidewatch_rules::{RuleLimits, RuleSet, Verdict};
+use tidewatch_views::Sealer;
+
+use super::{effects::MinuteRuling, recovery::Known};
+
+#[derive(Debug)]
+pub struct Rulings {
+    rules: Arc<RuleSet>,
+    limits: RuleLimits,
+    runtime: tokio::runtime::Runtime,
+    live: Alerts,
+    sessions: BTreeMap<SessionId, Alerts>,
+    known: HashMap<(Minute, Option<SessionId>), Vec<Verdict>>,
+    newest: HashMap<String, Verdict>,
+}
+
+fn timeline(by: Sealer) -> Option<SessionId> {
+    match by {
+        Sealer::Live => None,
+        Sealer::Session(session) => Some(session),
+    }
+}
+
+impl Rulings {
+    pub fn new(rules: RuleSet, limits: RuleLimits) -> Result<Self, std::io::Error> {
+        Ok(Self {
+            rules: Arc::new(rules),
+            limits,
+            runtime: tokio::runtime::Builder::new_current_thread().enable_time().build()?,
+            live: Alerts::new(),
+            sessions: BTreeMap::new(),
+            known: HashMap::new(),
+            newest: HashMap::new(),
+        })
+    }
+
+    pub fn rules(&self) -> &Arc<RuleSet> {
+        &self.rules
+    }
+
+    pub fn live_alerts(&self) -> &Alerts {
+        &self.live
+    }
+
+    pub fn newest(&self) -> &HashMap<String, Verdict> {
+        &self.newest
+    }
+
+    pub fn know(&mut self, known: Known) {
+        self.known = known.verdicts;
+    }
+
+    pub fn end_session(&mut self, session: SessionId) {
+        self.sessions.remove(&session);
+    }
+
+    /// All rules' verdicts on a minute, and what became of their alerts.
+    pub fn judge(
+        &mut self,
+        minute: Minute,
+        by: Sealer,
+        notify: bool,
+        reading: &Reading,
+    ) -> (MinuteRuling, Vec<Transition>) {
+        let ruling = match self.known.remove(&(minute, timeline(by))) {
+            Some(verdicts) => MinuteRuling { minute, by, verdicts, fresh: false },
+            None => MinuteRuling { minute, by, verdicts: self.compute(minute, reading), fresh: true },
+        };
+        let alerts = match by {
+            Sealer::Live => &mut self.live,
+            Sealer::Session(session) => self.sessions.entry(session).or_default(),
+        };
+        let mut transitions = Vec::new();
+        for verdict in &ruling.verdicts {
+            self.newest.insert(verdict.rule.clone(), verdict.clone());
+            // A rule that is gone leaves its journal and moves no alerts.
+            let Some(rule) = self.rules.rule(&verdict.rule) else { continue };
+            let judged = Judged { rule: rule.alerting(), minute, outcome: verdict.outcome.clone(), notify };
+            match alerts.observe(judged) {
+                Ok(caused) => transitions.extend(caused),
+                // A minute that comes out of order (history before what was judged) moves no alerts either: its
+                // verdict is in the journal.
+                Err(error) => tracing::debug!(rule = rule.name(), %minute, %error, "the alerts did not take a verdict"),
+            }
+        }
+        (ruling, transitions)
+    }
+
+    fn compute(&self, minute: Minute, reading: &Reading) -> Vec<Verdict> {
+        match self.runtime.block_on(self.rules.judge(minute, reading, self.limits)) {
+            Ok(verdicts) => verdicts,
+            Err(error) => {
+                tracing::error!(%minute, %error, "no rule could judge a minute");
+                let failed = |rule: &Arc<tidewatch_rules::Rule>| Verdict {
+                    rule: rule.name().to_owned(),
+                    minute,
+                    outcome: Outcome::Failed { reason: error.to_string() },
+                };
+                self.rules.rules().iter().map(failed).collect()
+            }
+        }
+    }
+}

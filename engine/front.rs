@@ -1,0 +1,464 @@
+//! `Front`: the engine as the servers see it. It admits batches into the log, asks the pipeline for readings, and
+//! reads what is published.
+
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
+
+use arrow::array::{Array, AsArray, Int64Array, RecordBatch, StringArray, TimestampMicrosecondArray};
+use async_trait::async_trait;
+use futures::StreamExt;
+use tidewatch_log::{Encoded, Events, Log, LogError, Record, SessionEnded, SessionOpened};
+use tidewatch_model::{Clock, Lsn, Minute, Partition, SessionId, Severity, StreamSchema, hash64};
+use tidewatch_query::{QueryLimits, Reading};
+use tidewatch_rules::{Outcome, PremiseError, RuleLimits, RuleSet};
+use tidewatch_serve::{
+    Engine,
+    engine::{
+        Acknowledgement, Answer, Evaluation, OpenedSession, Parameter, Premise, QueryError, Question, Receipt, Refusal,
+        Sample, Selection, Series, SessionRequest, SessionSummary, Submission, Verdict,
+    },
+    report::{AlertReport, Counter, RuleReport, Status, StatusVolume, Volume},
+    select,
+};
+use tokio::sync::{Semaphore, oneshot};
+use tracing::Instrument;
+
+use crate::{
+    pipeline::{Answer as Applied, Event, Inbox, QUESTIONS_MAX, session_of},
+    published::Board,
+    telemetry::{Metrics, QueryOutcome, Stage},
+};
+
+/// Minutes that the live page shows.
+const VOLUME_MINUTES: i64 = 180;
+
+pub struct Front {
+    pub schema: Arc<StreamSchema>,
+    pub log: Arc<Log>,
+    pub inbox: Inbox,
+    pub board: Arc<Board>,
+    pub metrics: Arc<Metrics>,
+    pub clock: Arc<dyn Clock>,
+    pub rules: Arc<RuleSet>,
+    pub rule_limits: RuleLimits,
+    pub query_limits: QueryLimits,
+    pub admission: Arc<Semaphore>,
+    /// The permits of `admission` when nothing is under way.
+    pub admitted_max: usize,
+    pub admission_wait: Duration,
+    pub queries: Arc<Semaphore>,
+    pub questions: Arc<Semaphore>,
+    pub partitions: u16,
+    pub started_at: tidewatch_model::EventTime,
+}
+
+impl Front {
+    pub fn questions() -> Arc<Semaphore> {
+        Arc::new(Semaphore::new(QUESTIONS_MAX))
+    }
+
+    async fn admit(&self) -> Result<tokio::sync::OwnedSemaphorePermit, Refusal> {
+        let admission = Arc::clone(&self.admission).acquire_owned();
+        match tokio::time::timeout(self.admission_wait, admission).await {
+            Ok(Ok(permit)) => Ok(permit),
+            Ok(Err(_)) => Err(Refusal::Unavailable("the engine is stopping; send again when it is back".to_owned())),
+            Err(_) => Err(Refusal::Busy { retry_after: self.admission_wait }),
+        }
+    }
+
+    /// Appends a record; the receiver hears where it stands once it is durable.
+    fn append(
+        &self,
+        record: Record,
+        answer: Option<Applied>,
+        admitted: tokio::sync::OwnedSemaphorePermit,
+    ) -> Result<oneshot::Receiver<Result<Lsn, LogError>>, Refusal> {
+        let encoded = Encoded::new(&record).map_err(|error| Refusal::Invalid(error.to_string()))?;
+        let (done, durable) = oneshot::channel();
+        let inbox = self.inbox.clone();
+        let record = Box::new(record);
+        let then = move |written: Result<Lsn, LogError>| {
+            if let Ok(lsn) = &written {
+                inbox.put(Event::Committed { lsn: *lsn, record, answer, admitted: Some(admitted) });
+            }
+            // Whoever submitted may be gone; the record stays.
+            let _ = done.send(written);
+        };
+        self.log.append(encoded, Box::new(then));
+        Ok(durable)
+    }
+
+    async fn reading(&self) -> Result<Reading, QueryError> {
+        let _asking = self
+            .questions
+            .try_acquire()
+            .map_err(|_| QueryError::Unavailable("too many questions are waiting; ask again in a moment".to_owned()))?;
+        let (asker, answer) = oneshot::channel();
+        if !self.inbox.offer(Event::Read(asker)) {
+            return Err(QueryError::Unavailable("the engine is catching up; ask again in a moment".to_owned()));
+        }
+        match answer.await {
+            Ok(Ok(reading)) => Ok(reading),
+            Ok(Err(error)) => Err(QueryError::Internal(error.to_string())),
+            Err(_) => Err(QueryError::Unavailable("the engine is stopping".to_owned())),
+        }
+    }
+
+    fn partition(&self, submission: &Submission) -> Partition {
+        match (submission.session, &submission.producer) {
+            (Some(session), _) => Partition::Session(session),
+            (None, Some(producer)) if self.partitions > 1 => {
+                Partition::Live((hash64(producer.id.as_bytes()) % u64::from(self.partitions)) as u16)
+            }
+            (None, _) => Partition::Live(0),
+        }
+    }
+
+    fn events(&self, submission: Submission) -> Events {
+        let partition = self.partition(&submission);
+        let contiguous = submission.offsets.iter().enumerate().all(|(row, offset)| row == *offset as usize);
+        Events {
+            stream: self.schema.name().to_owned(),
+            partition,
+            arrived_at: submission.arrived_at,
+            producer: submission.producer.map(|producer| tidewatch_log::Producer {
+                id: producer.id,
+                first_sequence: producer.first_sequence,
+                offsets: (!contiguous).then_some(submission.offsets),
+            }),
+            rows: submission.rows,
+            rejected: submission
+                .rejected
+                .into_iter()
+                .map(|rejected| tidewatch_log::Rejected {
+                    index: rejected.index,
+                    reason: rejected.reason,
+                    field: rejected.field.unwrap_or_default(),
+                    event: rejected.event,
+                })
+                .collect(),
+        }
+    }
+
+    /// The premise of `POST /alerts/evaluate` as one event that stands for `count` transactions.
+    fn event_of(&self, premise: &Premise, minute: Minute) -> Result<RecordBatch, QueryError> {
+        let count = premise.values.get("count").or_else(|| premise.values.get("transactions"));
+        let Some(count) = count.copied().filter(|count| count.fract() == 0.0 && (0.0..=9e15).contains(count)) else {
+            return Err(QueryError::Invalid("to dispatch, give `count` as a whole number".to_owned()));
+        };
+        if !premise.keys.contains_key("status") {
+            return Err(QueryError::Invalid("to dispatch, give `status`: every event has one".to_owned()));
+        }
+        let columns = self.schema.columns().iter().zip(self.schema.arrow().fields()).map(|(column, field)| {
+            let text = premise.keys.get(&column.name).filter(|_| column.kind == tidewatch_model::ColumnType::Text);
+            let array: arrow::array::ArrayRef = match (column.name.as_str(), text) {
+                (_, Some(text)) => Arc::new(StringArray::from(vec![text.as_str()])),
+                ("count", None) => Arc::new(Int64Array::from(vec![count as i64])),
+                ("occurred_at", None) => {
+                    let now = self.clock.now().max(minute.start());
+                    Arc::new(TimestampMicrosecondArray::from(vec![now.micros()]).with_timezone("UTC"))
+                }
+                _ => arrow::array::new_null_array(field.data_type(), 1),
+            };
+            array
+        });
+        RecordBatch::try_new(Arc::clone(self.schema.arrow()), columns.collect())
+            .map_err(|error| QueryError::Internal(error.to_string()))
+    }
+
+    async fn dispatch(&self, premise: &Premise, minute: Minute) -> Result<(), QueryError> {
+        let submission = Submission {
+            session: None,
+            producer: None,
+            rows: self.event_of(premise, minute)?,
+            offsets: vec![0],
+            rejected: Vec::new(),
+            arrived_at: self.clock.now(),
+        };
+        let unavailable = |refusal: Refusal| QueryError::Unavailable(refusal.to_string());
+        let acknowledgement = self.submit(submission).await.map_err(unavailable)?;
+        acknowledgement.await.map_err(unavailable).map(|_| ())
+    }
+
+    fn volume(&self) -> Volume {
+        let published = self.board.read();
+        let Some(view) = published.snapshot.view("payments_by_status") else { return Volume::default() };
+        let Some(newest) = view.sealed_through() else { return Volume::default() };
+        let oldest = view.oldest_sealed().unwrap_or(newest);
+        let first = newest.plus(1 - VOLUME_MINUTES).max(oldest);
+        volume(view, first, newest)
+    }
+}
+
+/// Transactions of each status in each minute, zero where there are none.
+fn volume(view: &tidewatch_store::ViewSnapshot, first: Minute, newest: Minute) -> Volume {
+    let minutes = (newest.index() - first.index() + 1).max(0) as usize;
+    let rows = view.sealed_rows(first, newest).batch;
+    let mut statuses: BTreeMap<String, Vec<u64>> = BTreeMap::new();
+    let columns = (
+        rows.column(0).as_primitive_opt::<arrow::datatypes::TimestampMicrosecondType>(),
+        rows.column_by_name("status").and_then(|column| column.as_string_opt::<i32>()),
+        rows.column_by_name("transactions").and_then(|column| column.as_primitive_opt::<arrow::datatypes::Int64Type>()),
+    );
+    if let (Some(times), Some(status), Some(transactions)) = columns {
+        for row in 0..rows.num_rows() {
+            let minute = tidewatch_model::EventTime::from_micros(times.value(row)).minute();
+            let at = (minute.index() - first.index()) as usize;
+            let name = if status.is_null(row) { "(none)" } else { status.value(row) };
+            let counts = statuses.entry(name.to_owned()).or_insert_with(|| vec![0; minutes]);
+            if let (Some(count), false) = (counts.get_mut(at), transactions.is_null(row)) {
+                *count = u64::try_from(transactions.value(row)).unwrap_or(0);
+            }
+        }
+    }
+    let approval_rate = (0..minutes)
+        .map(|at| {
+            let total: u64 = statuses.values().filter_map(|counts| counts.get(at)).sum();
+            let approved = statuses.get("approved").and_then(|counts| counts.get(at)).copied().unwrap_or(0);
+            (total > 0).then(|| approved as f64 / total as f64)
+        })
+        .collect();
+    let statuses = statuses.into_iter().map(|(status, transactions)| StatusVolume { status, transactions }).collect();
+    Volume { first_minute: Some(first), statuses, approval_rate }
+}
+
+#[async_trait]
+impl Engine for Front {
+    fn schema(&self) -> Arc<StreamSchema> {
+        Arc::clone(&self.schema)
+    }
+
+    fn ready(&self) -> Result<(), String> {
+        if self.admission.is_closed() { Err("the engine is stopping".to_owned()) } else { Ok(()) }
+    }
+
+    async fn submit(&self, submission: Submission) -> Result<Acknowledgement, Refusal> {
+        let admitted = self.admit().await?;
+        let events = self.events(submission);
+        let accepted = events.rows.num_rows() as u64;
+        let metrics = Arc::clone(&self.metrics);
+        let durable = self.append(Record::Events(events), None, admitted)?;
+        Ok(Box::pin(async move {
+            let timer = metrics.time(Stage::Submit);
+            let written = durable.await;
+            drop(timer);
+            match written {
+                Ok(Ok(lsn)) => Ok(Receipt { lsn, accepted }),
+                Ok(Err(error)) => Err(Refusal::Unavailable(error.to_string())),
+                Err(_) => Err(Refusal::Unavailable("the log was closed before the batch was written".to_owned())),
+            }
+        }))
+    }
+
+    async fn open_session(&self, request: SessionRequest) -> Result<OpenedSession, Refusal> {
+        let session = session_of(&request.name);
+        let admitted = self.admit().await?;
+        let (asker, answer) = oneshot::channel();
+        let record = Record::SessionOpened(SessionOpened {
+            stream: self.schema.name().to_owned(),
+            session,
+            name: request.name,
+            lateness: request.lateness.unwrap_or(self.schema.lateness),
+            notify: request.notify,
+            at: self.clock.now(),
+        });
+        let durable = self.append(record, Some(Applied::Opened(asker)), admitted)?;
+        written(durable).await?;
+        let last_sequence = answer.await.map_err(|_| stopping())?;
+        Ok(OpenedSession { session, last_sequence })
+    }
+
+    async fn end_session(&self, session: SessionId) -> Result<SessionSummary, Refusal> {
+        let admitted = self.admit().await?;
+        let (asker, answer) = oneshot::channel();
+        let stream = self.schema.name().to_owned();
+        let record = Record::SessionEnded(SessionEnded { stream, session, at: self.clock.now() });
+        let durable = self.append(record, Some(Applied::Ended(asker)), admitted)?;
+        written(durable).await?;
+        let ended = answer.await.map_err(|_| stopping())?;
+        Ok(SessionSummary {
+            accepted: ended.accepted,
+            duplicate: ended.duplicates,
+            late: ended.late,
+            rejected: ended.rejected,
+        })
+    }
+
+    async fn query(&self, question: Question) -> Result<Answer, QueryError> {
+        let asking = Arc::clone(&self.queries).try_acquire_owned().map_err(|_| {
+            QueryError::Unavailable("as many queries as `query.concurrency` allows are running; ask again".to_owned())
+        })?;
+        let reading = self.reading().await?;
+        let mut limits = self.query_limits;
+        if let Some(timeout) = question.timeout {
+            limits.time = limits.time.min(timeout);
+        }
+        let parameters = question.parameters.into_iter().map(parameter).collect();
+        let timer = self.metrics.time(Stage::Query);
+        let answer = tidewatch_query::ask(&question.sql, parameters, reading, self.clock.now(), limits).await;
+        drop(timer);
+        let metrics = Arc::clone(&self.metrics);
+        match answer {
+            Ok(stream) => {
+                metrics.query(QueryOutcome::Answered);
+                let schema = stream.schema();
+                let memory = limits.memory_bytes;
+                let batches = stream.map(move |batch| {
+                    let _asking = &asking;
+                    batch.map_err(|error| query_error(&tidewatch_query::QueryError::from_engine(&error, memory)))
+                });
+                Ok(Answer { schema, batches: batches.boxed() })
+            }
+            Err(error) => {
+                metrics.query(outcome(&error));
+                Err(query_error(&error))
+            }
+        }
+    }
+
+    async fn evaluate(&self, premise: Premise) -> Result<Evaluation, QueryError> {
+        let reading = self.reading().instrument(tracing::info_span!("read")).await?;
+        let asked = tidewatch_rules::Premise { keys: premise.keys.clone(), values: premise.values.clone() };
+        let judging = self
+            .rules
+            .evaluate(&asked, &reading, self.rule_limits)
+            .instrument(tracing::info_span!("judge", rules = self.rules.rules().len()));
+        let judged = judging.await.map_err(|error| match error {
+            PremiseError::Unknown(reason) => QueryError::Invalid(reason),
+            PremiseError::NoHistory => QueryError::Invalid(PremiseError::NoHistory.to_string()),
+            PremiseError::Query(error) => query_error(&error),
+        })?;
+        let verdicts: Vec<Verdict> = judged.verdicts.iter().flat_map(found).collect();
+        if premise.dispatch {
+            self.dispatch(&premise, judged.minute).instrument(tracing::info_span!("dispatch")).await?;
+        }
+        let severity = verdicts.iter().filter(|verdict| !verdict.warming_up).map(|verdict| verdict.severity).max();
+        Ok(Evaluation { minute: judged.minute, alert: severity.is_some(), severity, verdicts })
+    }
+
+    async fn rules(&self) -> Vec<RuleReport> {
+        self.board.read().rules.clone()
+    }
+
+    async fn alerts(&self) -> AlertReport {
+        let published = self.board.read();
+        AlertReport {
+            sealed_through: published.sealed_through,
+            alerts: published.alerts.clone(),
+            scores: published.scores.clone(),
+        }
+    }
+
+    async fn status(&self) -> Status {
+        let published = self.board.read();
+        let rules = published.rules.iter().cloned().map(|rule| RuleReport { sql: String::new(), ..rule }).collect();
+        Status {
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            started_at: self.started_at,
+            now: self.clock.now(),
+            watermark: published.watermark,
+            sealed_through: published.sealed_through,
+            not_ready: self.ready().err(),
+            volume: self.volume(),
+            alerts: published.alerts.clone(),
+            rules,
+            counters: self.counters(),
+        }
+    }
+
+    async fn series(&self, selection: Selection) -> Result<Vec<Series>, QueryError> {
+        let _timer = self.metrics.time(Stage::RemoteRead);
+        let published = self.board.read();
+        let matchers = selection.matchers;
+        let (from, to, max) = (selection.from_ms, selection.to_ms, selection.samples_max);
+        let snapshot = published.snapshot.clone();
+        let selected = tokio::task::spawn_blocking(move || {
+            tidewatch_promql::select(&snapshot, |labels| select(&matchers, labels), from, to, max)
+        });
+        let series = selected.await.map_err(|error| QueryError::Internal(error.to_string()))?;
+        let series = series.map_err(|over| {
+            QueryError::TooMuch(format!("more than {} samples; ask for fewer series or less time", over.samples_max))
+        })?;
+        let sample = |sample: tidewatch_promql::Sample| Sample { ms: sample.ms, value: sample.value };
+        let converted = series.into_iter().map(|series| Series {
+            labels: series.labels,
+            samples: series.samples.into_iter().map(sample).collect(),
+        });
+        Ok(converted.collect())
+    }
+}
+
+impl Front {
+    fn counters(&self) -> Vec<Counter> {
+        self.metrics
+            .event_counts()
+            .into_iter()
+            .map(|(name, value, help)| Counter { name: name.to_owned(), value, help: help.to_owned() })
+            .collect()
+    }
+}
+
+async fn written(durable: oneshot::Receiver<Result<Lsn, LogError>>) -> Result<Lsn, Refusal> {
+    match durable.await {
+        Ok(written) => written.map_err(|error| Refusal::Unavailable(error.to_string())),
+        Err(_) => Err(stopping()),
+    }
+}
+
+fn stopping() -> Refusal {
+    Refusal::Unavailable("the engine is stopping; send again when it is back".to_owned())
+}
+
+fn found(verdict: &tidewatch_rules::Verdict) -> Vec<Verdict> {
+    match &verdict.outcome {
+        Outcome::Rows(rows) => rows
+            .iter()
+            .map(|row| Verdict {
+                rule: verdict.rule.clone(),
+                severity: row.severity,
+                labels: row.labels.clone(),
+                values: row.values.clone(),
+                summary: row.summary.clone(),
+                warming_up: row.warming_up,
+            })
+            .collect(),
+        Outcome::Failed { reason } => {
+            vec![Verdict {
+                rule: verdict.rule.clone(),
+                severity: Severity::Low,
+                labels: BTreeMap::new(),
+                values: BTreeMap::new(),
+                summary: format!("the rule failed: {reason}"),
+                // A failure alerts nobody.
+                warming_up: true,
+            }]
+        }
+    }
+}
+
+fn parameter(parameter: Parameter) -> tidewatch_query::Parameter {
+    match parameter {
+        Parameter::Text(text) => tidewatch_query::Parameter::Text(text),
+        Parameter::Integer(number) => tidewatch_query::Parameter::Integer(number),
+        Parameter::Time(time) => tidewatch_query::Parameter::Time(time),
+    }
+}
+
+fn outcome(error: &tidewatch_query::QueryError) -> QueryOutcome {
+    match query_error(error) {
+        QueryError::Invalid(_) => QueryOutcome::Refused,
+        QueryError::TooMuch(_) | QueryError::TooLong(_) => QueryOutcome::OverLimit,
+        QueryError::Unavailable(_) | QueryError::Internal(_) => QueryOutcome::Failed,
+    }
+}
+
+fn query_error(error: &tidewatch_query::QueryError) -> QueryError {
+    let text = error.to_string();
+    match error {
+        tidewatch_query::QueryError::BadQuery(_) => QueryError::Invalid(text),
+        tidewatch_query::QueryError::OverMemory { .. } | tidewatch_query::QueryError::OverRows { .. } => {
+            QueryError::TooMuch(text)
+        }
+        tidewatch_query::QueryError::OverTime { .. } => QueryError::TooLong(text),
+        tidewatch_query::QueryError::Internal(_) => QueryError::Internal(text),
+    }
+}

@@ -1,0 +1,12 @@
+//! The engine put together: configuration, the core behind the log, the pipeline that drives it, the servers in
+//! front of it, and the commands. The binary is one call into this.
+
+pub mod app;
+pub mod cli;
+pub mod clock;
+pub mod config;
+pub mod core;
+pub mod front;
+pub mod pipeline;
+pub mod published;
+pub mod telemetry;
