@@ -19,8 +19,9 @@ const EARLIEST: EventTime = EventTime::from_micros(31_536_000_000_000);
 /// 2262-04-11: the last moment that nanoseconds in 64 bits can hold, which readers of the stored columns rely on.
 const LATEST: EventTime = EventTime::from_micros(i64::MAX / 1_000);
 
-/// Whole-number columns of `transactions` that have a least value.
-const FLOORS: [(&str, i64); 2] = [("count", 1), ("latency_us", 0)];
+/// Whole-number columns of `transactions` that have a least value. A count of 0 is how a pre-aggregated feed says
+/// that there were none.
+const FLOORS: [(&str, i64); 2] = [("count", 0), ("latency_us", 0)];
 
 /// When a batch came, and to which session it belongs. Decides which event times are possible.
 #[derive(Clone, Copy, Debug)]

@@ -58,7 +58,7 @@ fn faults_of_values_are_named() {
         ("occurred_at", json!(1e300), "RFC 3339"),
         ("status", json!(""), "missing"),
         ("status", json!(5), "text in double quotes"),
-        ("count", json!(-5), "at least 1"),
+        ("count", json!(-5), "at least 0"),
         ("count", json!(1.5), "whole number"),
         ("count", json!("5"), "whole number"),
         ("amount_minor", json!(9_223_372_036_854_775_808_u64), "whole number"),

@@ -40,7 +40,8 @@ async fn a_batch_keeps_what_is_right_and_names_what_is_not() {
     let (server, channel) = grpc().await;
     let mut client = IngestClient::new(channel);
     let mut request = batch(7, 3);
-    request.transactions[1].count = Some(0);
+    request.transactions[0].count = Some(0);
+    request.transactions[1].count = Some(-1);
     request.producer_id = "p".to_owned();
     request.first_sequence = Some(100);
     let answer = client.submit(request).await.unwrap().into_inner();
