@@ -26,6 +26,9 @@ pub struct Trailing {
     /// The argument over the view's columns, without qualifiers: equal ones share their baseline.
     pub(crate) logical: Expr,
     pub(crate) physical: Arc<dyn PhysicalExpr>,
+    /// The argument is a measure that gaps fill with zero: minutes of the window in which the key has no row
+    /// are zeros, so that a key that appears is measured against an hour without it, not against itself.
+    pub(crate) absent_is_zero: bool,
 }
 
 impl Trailing {
@@ -43,6 +46,8 @@ impl Trailing {
 pub(crate) struct Loaded {
     pub rows: Rows,
     pub minutes: Vec<i64>,
+    /// The minutes that there are, each once, in order.
+    distinct: Vec<i64>,
     by_series: BySeries,
 }
 
@@ -50,7 +55,10 @@ impl Loaded {
     pub fn new(rows: Rows) -> Result<Self> {
         let minutes = minutes_of(&rows.batch)?;
         let by_series = BySeries::new(&minutes, &rows.series);
-        Ok(Self { rows, minutes, by_series })
+        let mut distinct = minutes.clone();
+        distinct.sort_unstable();
+        distinct.dedup();
+        Ok(Self { rows, minutes, distinct, by_series })
     }
 
     /// The first row of the minutes from `minute` on, where rows are in the order of minutes.
@@ -67,7 +75,8 @@ impl Loaded {
         let argument = call.physical.evaluate(&self.rows.batch)?.into_array(self.minutes.len())?;
         let argument = cast(&argument, &DataType::Float64)?;
         let values = datafusion::common::cast::as_float64_array(&argument)?;
-        Ok(Arc::new(self.by_series.trailing(call.statistic, call.minutes, &self.minutes, values, first)))
+        let before = if call.absent_is_zero { self.distinct.as_slice() } else { &[] };
+        Ok(Arc::new(self.by_series.trailing(call, before, &self.minutes, values, first)))
     }
 }
 
@@ -104,12 +113,13 @@ impl BySeries {
 
     fn trailing(
         &self,
-        statistic: Statistic,
-        window: i64,
+        call: &Trailing,
+        zeros: &[i64],
         minutes: &[i64],
         values: &Float64Array,
         first: usize,
     ) -> Float64Array {
+        let window = call.minutes;
         let mut answers: Vec<Option<f64>> = vec![None; minutes.len().saturating_sub(first)];
         let (mut present, mut at_minutes, mut scratch) = (Vec::new(), Vec::new(), Vec::new());
         for bounds in self.starts.windows(2) {
@@ -119,9 +129,20 @@ impl BySeries {
             }
             present.clear();
             at_minutes.clear();
-            for row in rows.iter().map(|row| *row as usize).filter(|row| values.is_valid(*row)) {
-                present.push(values.value(row));
-                at_minutes.push(minutes[row]);
+            let mut absent = zeros.iter().copied().peekable();
+            let mut add = |minute: i64, value: f64| {
+                at_minutes.push(minute);
+                present.push(value);
+            };
+            for row in rows.iter().map(|row| *row as usize) {
+                let minute = minutes[row];
+                while let Some(zero) = absent.next_if(|zero| *zero < minute) {
+                    add(zero, 0.0);
+                }
+                absent.next_if_eq(&minute);
+                if values.is_valid(row) {
+                    add(minute, values.value(row));
+                }
             }
             let (mut low, mut high) = (0, 0);
             for row in rows.iter().map(|row| *row as usize) {
@@ -133,7 +154,7 @@ impl BySeries {
                     low += 1;
                 }
                 if row >= first {
-                    answers[row - first] = statistic.of(&present[low..high], &mut scratch);
+                    answers[row - first] = call.statistic.of(&present[low..high], &mut scratch);
                 }
             }
         }

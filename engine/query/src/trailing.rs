@@ -13,7 +13,7 @@ use datafusion::{
     logical_expr::{Expr, ExprSchemable, Volatility},
     sql::sqlparser::ast::{self, VisitMut, VisitorMut},
 };
-use tidewatch_model::{Span, ViewMeta, limits};
+use tidewatch_model::{Fill, Span, ViewMeta, limits};
 
 use crate::{Catalog, QueryError, Statistic, Trailing, error::clean};
 
@@ -44,6 +44,13 @@ pub(crate) fn rewrite(
         ))),
         ControlFlow::Continue(()) => Ok(rewriter.tables),
     }
+}
+
+/// Whether a key that has not appeared yet counts as zero: the argument is a measure that gaps fill with zero.
+fn absent_is_zero(argument: &Expr, view: &ViewMeta) -> bool {
+    let Expr::Column(column) = argument else { return false };
+    let measure = view.measures.iter().find(|measure| *measure.field.name() == column.name);
+    matches!(view.fill, Fill::Zero { .. }) && measure.is_some_and(|measure| measure.fills_with_zero)
 }
 
 struct Rewriter<'a> {
@@ -206,7 +213,8 @@ impl Rewriter<'_> {
         if !(kind.is_numeric() || kind == DataType::Boolean) {
             return Err(QueryError::bad(format!("`{name}({text}, …)` wants a number, and this is {kind}")));
         }
-        Ok(Trailing { statistic, minutes, logical: bare, physical })
+        let absent_is_zero = absent_is_zero(&bare, view);
+        Ok(Trailing { statistic, minutes, logical: bare, physical, absent_is_zero })
     }
 
     /// Puts the table with the hidden columns in the place of the view.

@@ -46,6 +46,18 @@ impl Fake {
         Self { meta: Arc::new(meta), rows, sealed_through, asked: Arc::default() }
     }
 
+    /// The same rows in a view that says that gaps read as zero.
+    pub fn filling(self) -> Self {
+        let meta = ViewMeta::new(
+            &self.meta.name,
+            self.meta.keys.clone(),
+            self.meta.measures.clone(),
+            Fill::Zero { horizon: Span::from_minutes(1_440) },
+            self.meta.retention,
+        );
+        Self { meta: Arc::new(meta), ..self }
+    }
+
     fn select(&self, from: Minute, to: Minute, sealed: bool) -> Rows {
         let rows: Vec<&Row> = self
             .rows

@@ -113,6 +113,21 @@ async fn trailing_equals_the_model() {
 }
 
 #[tokio::test]
+async fn a_key_that_appears_is_measured_against_the_minutes_without_it() {
+    let mut rows: Vec<Row> = (0..10).map(|minute| (minute, "approved", Some(100), 1.0)).collect();
+    rows.extend([(8, "failed", Some(5), 1.0), (9, "failed", Some(7), 1.0)]);
+    let sql = "SELECT to_unixtime(minute) / 60, trailing_mean(transactions, '4 minutes'), \
+               trailing_mean(transactions + 0, '4 minutes'), trailing_stddev(transactions, '2 minutes') \
+               FROM payments WHERE status = 'failed' ORDER BY minute";
+    for (fake, expected) in [
+        (Fake::new("payments", rows.clone(), 9), ["8,,,", "9,5.0,5.0,"]),
+        (Fake::new("payments", rows.clone(), 9).filling(), ["8,0.0,,0.0", "9,1.25,5.0,3.5355339059327378"]),
+    ] {
+        assert_eq!(lines(sql, reading(vec![fake], vec![]), 0).await.unwrap(), expected);
+    }
+}
+
+#[tokio::test]
 async fn calls_are_found_wherever_they_stand() {
     let rows: Vec<Row> = (0..100).map(|minute| (minute, "denied", Some(minute), 1.0)).collect();
     for (sql, expected) in [
