@@ -10,7 +10,9 @@ use std::{
 
 use anyhow::{Context, bail};
 use tidewatch_alerts::{Outbox, RetryPolicy, Route, Routing, SeverityMatch, Transition};
-use tidewatch_log::{Commit, DataFolderLock, Log, LogConfig, LogError, Observer, Reader, Record, Schemas, StdFs, Writer};
+use tidewatch_log::{
+    Commit, DataFolderLock, Log, LogConfig, LogError, Observer, Reader, Record, Schemas, StdFs, Writer,
+};
 use tidewatch_model::{Clock, Lsn, Span};
 use tidewatch_query::QueryLimits;
 use tidewatch_rules::RuleLimits;
@@ -160,7 +162,9 @@ fn recover(plan: &Plan, limits: CoreLimits, dir: &Path, last: Lsn, first: Lsn) -
                     }
                 }
             }
-            Err(error) => tracing::error!(%lsn, %error, "a record in the log could not be applied; its events are not counted"),
+            Err(error) => {
+                tracing::error!(%lsn, %error, "a record in the log could not be applied; its events are not counted")
+            }
         }
         Ok(())
     })?;
@@ -230,7 +234,11 @@ fn receivers(config: &Config, alert_log: Option<Box<dyn std::io::Write + Send>>)
             ReceiverKind::Webhook(webhook) => Receiver::Webhook(Webhook::new(WebhookConfig {
                 name: receiver.name.clone(),
                 url: Secret::new(webhook.url.expose()),
-                headers: webhook.headers.iter().map(|(name, value)| (name.clone(), Secret::new(value.expose()))).collect(),
+                headers: webhook
+                    .headers
+                    .iter()
+                    .map(|(name, value)| (name.clone(), Secret::new(value.expose())))
+                    .collect(),
                 timeout: webhook.timeout,
                 generator_url: Some(format!("http://{}/", config.http_address)),
             })?),
@@ -297,7 +305,9 @@ impl Running {
             Arc::new(move |news| {
                 count_deliveries(&delivered, &news);
                 if !deliveries.offer(Event::Deliveries(news)) {
-                    tracing::warn!("news of deliveries could not be journalled; after a restart they may be made again");
+                    tracing::warn!(
+                        "news of deliveries could not be journalled; after a restart they may be made again"
+                    );
                 }
             }),
         )?;

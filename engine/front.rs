@@ -379,10 +379,9 @@ impl Engine for Front {
             QueryError::TooMuch(format!("more than {} samples; ask for fewer series or less time", over.samples_max))
         })?;
         let sample = |sample: tidewatch_promql::Sample| Sample { ms: sample.ms, value: sample.value };
-        let converted = series.into_iter().map(|series| Series {
-            labels: series.labels,
-            samples: series.samples.into_iter().map(sample).collect(),
-        });
+        let converted = series
+            .into_iter()
+            .map(|series| Series { labels: series.labels, samples: series.samples.into_iter().map(sample).collect() });
         Ok(converted.collect())
     }
 }

@@ -28,7 +28,12 @@ pub const QUESTIONS_MAX: usize = 256;
 /// Whatever can wake the pipeline.
 pub enum Event {
     /// A record is durable.
-    Committed { lsn: Lsn, record: Box<Record>, answer: Option<Answer>, admitted: Option<OwnedSemaphorePermit> },
+    Committed {
+        lsn: Lsn,
+        record: Box<Record>,
+        answer: Option<Answer>,
+        admitted: Option<OwnedSemaphorePermit>,
+    },
     /// Transitions are in the journal: people may be told.
     Journalled(Vec<Transition>),
     /// The deliveries' own news.
@@ -135,7 +140,9 @@ impl Pipeline {
         drop(timer);
         match applied {
             Ok(effects) => self.caused(effects),
-            Err(error) => tracing::error!(%lsn, %error, "a record in the log could not be applied; its events are not counted"),
+            Err(error) => {
+                tracing::error!(%lsn, %error, "a record in the log could not be applied; its events are not counted")
+            }
         }
         match (answer, record) {
             (Some(Answer::Opened(asker)), Record::SessionOpened(opened)) => {
@@ -198,7 +205,10 @@ impl Pipeline {
             tracing::warn!(view, events, reason, "a view could not take events: one of its expressions failed");
         }
         if effects.overflowed > 0 {
-            tracing::warn!(events = effects.overflowed, "a view is at its limit of keys a minute; new keys count as `__other__`");
+            tracing::warn!(
+                events = effects.overflowed,
+                "a view is at its limit of keys a minute; new keys count as `__other__`"
+            );
         }
         if effects.sums_overflowed > 0 {
             tracing::warn!(sums = effects.sums_overflowed, "sums do not fit 64 bits and read as NULL");
@@ -255,9 +265,9 @@ impl Pipeline {
     }
 
     fn journal_then(&self, topic: JournalTopic, entry: &impl serde::Serialize, then: impl FnOnce() + Send + 'static) {
-        let encoded = serde_json::to_vec(entry)
-            .map_err(|error| error.to_string())
-            .and_then(|json| Encoded::new(&Record::Journal(Journal { topic, json })).map_err(|error| error.to_string()));
+        let encoded = serde_json::to_vec(entry).map_err(|error| error.to_string()).and_then(|json| {
+            Encoded::new(&Record::Journal(Journal { topic, json })).map_err(|error| error.to_string())
+        });
         match encoded {
             Ok(encoded) => {
                 let then = move |written: Result<Lsn, LogError>| match written {
@@ -297,4 +307,3 @@ impl Pipeline {
 pub fn session_of(name: &str) -> SessionId {
     SessionId(tidewatch_model::hash64(name.as_bytes()))
 }
-

@@ -63,8 +63,14 @@ pub async fn run(args: Args) -> anyhow::Result<ExitCode> {
     }
     let data = loaded.config.data_dir.clone();
     if data.join("log").exists() {
-        bail!("the folder {} holds data already; a demo needs an empty one: name another with --data-dir", data.display());
+        bail!(
+            "the folder {} holds data already; a demo needs an empty one: name another with --data-dir",
+            data.display()
+        );
     }
+    // The feed comes in slices of wall time; between two of them a fast clock must not take the stream for silent.
+    let slices = Span::from_seconds(i64::from(args.speed).saturating_mul(2) / 5);
+    loaded.config.ingest.idle_after = loaded.config.ingest.idle_after.max(slices);
     loaded.config.telemetry.log_level = "warn".to_owned();
     let telemetry = Telemetry::start(&loaded.config.telemetry)?;
     let outcome = show(&args, &loaded.config, seed).await;
@@ -83,10 +89,11 @@ async fn show(args: &Args, config: &crate::config::Config, seed: u64) -> anyhow:
     let clock = Arc::new(DemoClock::new(start.start(), args.speed));
     let profile = Profile::with_rate(args.rate)?;
     let feed_from = start.plus(-args.history.minutes_ceil());
-    let history = Traffic::new(profile.clone(), seed)?.within(feed_from, start);
+    let history = Traffic::new(profile, seed)?.within(feed_from, start);
     let schedule = Schedule::from_seed(seed, start);
-    let traffic =
-        Traffic::new(profile, seed)?.with_incidents(schedule).within(start, Minute::from_index(i64::MAX / 60_000_000 - 1));
+    let traffic = Traffic::new(profile, seed)?
+        .with_incidents(schedule)
+        .within(start, Minute::from_index(i64::MAX / 60_000_000 - 1));
     let board = Arc::new(Mutex::new(Scoreboard::new(start)));
     let screen = Arc::new(Screen::new(std::io::stdout().is_terminal()));
     let surroundings = Surroundings {
@@ -148,7 +155,7 @@ async fn drive(args: &Args, feed: &mut Feed) -> anyhow::Result<()> {
         }
     };
     tokio::pin!(until);
-    let mut every = tokio::time::interval(Duration::from_millis(100));
+    let mut every = tokio::time::interval(Duration::from_millis(50));
     every.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     loop {
         tokio::select! {

@@ -53,11 +53,5 @@ fn report(plan: &crate::core::Plan, rules: &RuleSet, out: &mut dyn Write) -> io:
     for broken in rules.broken() {
         writeln!(out, "refused: {broken}")?;
     }
-    writeln!(
-        out,
-        "{} views, {} rules, {} refused",
-        plan.views.len(),
-        rules.rules().len(),
-        rules.broken().len()
-    )
+    writeln!(out, "{} views, {} rules, {} refused", plan.views.len(), rules.rules().len(), rules.broken().len())
 }

@@ -89,11 +89,11 @@ mod tests {
         let stream = stream();
         let idle = Span::from_seconds(10);
         for (arrived, newest, now, expected) in [
-            (1_000, 995, 1_005, None),              // not silent for long enough
-            (1_000, 995, 1_030, None),              // the same minute still
-            (1_000, 995, 1_100, Some(1_100 - 35)),  // lateness and lag
-            (1_000, 100, 1_100, None),              // a file from the past is not live
-            (1_000, 995, 1_000 + 90_000, None),     // live_for is over
+            (1_000, 995, 1_005, None),             // not silent for long enough
+            (1_000, 995, 1_030, None),             // the same minute still
+            (1_000, 995, 1_100, Some(1_100 - 35)), // lateness and lag
+            (1_000, 100, 1_100, None),             // a file from the past is not live
+            (1_000, 995, 1_000 + 90_000, None),    // live_for is over
         ] {
             let mut liveness = Liveness::default();
             liveness.heard(Partition::Live(0), at(arrived), at(newest), stream.lateness);

@@ -11,9 +11,7 @@ mod tables;
 
 pub use effects::{Effects, MinuteRuling, RulingEntry, SealedView};
 pub use recovery::{Known, Recollection};
-pub use tables::{
-    alerts_schema, corrections_schema, late_schema, rejected_schema, rules_schema, verdicts_schema,
-};
+pub use tables::{alerts_schema, corrections_schema, late_schema, rejected_schema, rules_schema, verdicts_schema};
 
 use std::{
     collections::{BTreeMap, HashMap},

@@ -3,10 +3,7 @@
 use std::sync::Arc;
 
 use arrow::{
-    array::{
-        ArrayRef, RecordBatch, StringArray,
-        TimestampMicrosecondArray, UInt32Array, UInt64Array,
-    },
+    array::{ArrayRef, RecordBatch, StringArray, TimestampMicrosecondArray, UInt32Array, UInt64Array},
     datatypes::{DataType, Field, Schema, SchemaRef, TimeUnit},
 };
 use tidewatch_alerts::{Outcome, Transition};
@@ -168,7 +165,8 @@ pub fn verdict_rows(verdicts: &[Verdict]) -> RecordBatch {
 /// Values as JSON text; numbers that JSON does not have are text in it.
 fn values_text(values: &std::collections::BTreeMap<String, f64>) -> String {
     let value = |v: &f64| if v.is_finite() { serde_json::json!(v) } else { serde_json::json!(v.to_string()) };
-    let object: serde_json::Map<String, serde_json::Value> = values.iter().map(|(k, v)| (k.clone(), value(v))).collect();
+    let object: serde_json::Map<String, serde_json::Value> =
+        values.iter().map(|(k, v)| (k.clone(), value(v))).collect();
     serde_json::Value::Object(object).to_string()
 }
 
@@ -199,11 +197,17 @@ pub fn rule_rows(rules: &tidewatch_rules::RuleSet) -> RecordBatch {
         .map(|rule| {
             let header = rule.header();
             let file = rule.file();
-            [Some(rule.name().to_owned()), Some(header.severity.to_string()), Some(file.path.clone()), Some(file.sql.clone()), None]
+            [
+                Some(rule.name().to_owned()),
+                Some(header.severity.to_string()),
+                Some(file.path.clone()),
+                Some(file.sql.clone()),
+                None,
+            ]
         })
-        .chain(rules.broken().iter().map(|broken| {
-            [None, None, Some(broken.file.clone()), None, Some(broken.to_string())]
-        }));
+        .chain(
+            rules.broken().iter().map(|broken| [None, None, Some(broken.file.clone()), None, Some(broken.to_string())]),
+        );
     let mut columns: [Vec<Option<String>>; 5] = Default::default();
     for row in cells {
         columns.iter_mut().zip(row).for_each(|(column, cell)| column.push(cell));

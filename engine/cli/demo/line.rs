@@ -30,7 +30,11 @@ impl Screen {
         let rows = view.sealed_rows(minute.plus(-59), minute).batch;
         let of = |status: Option<&str>| count(&rows, minute, status);
         let total = of(None);
-        let approved = if total > 0 { format!("{:6.2} %", 100.0 * of(Some("approved")) as f64 / total as f64) } else { "-".to_owned() };
+        let approved = if total > 0 {
+            format!("{:6.2} %", 100.0 * of(Some("approved")) as f64 / total as f64)
+        } else {
+            "-".to_owned()
+        };
         let p95 = snapshot.view("payments_latency").and_then(|view| {
             let rows = view.sealed_rows(minute, minute).batch;
             let p95 = rows.column_by_name("latency_p95_us")?.as_primitive_opt::<Float64Type>()?.clone();
@@ -56,7 +60,13 @@ impl Screen {
             (Kind::Fired | Kind::Announced, _) => ("firing", "33"),
             _ => return,
         };
-        let text = format!("{}  {word} [{}] {}: {}", clock(transition.minute), transition.severity, transition.rule, transition.summary);
+        let text = format!(
+            "{}  {word} [{}] {}: {}",
+            clock(transition.minute),
+            transition.severity,
+            transition.rule,
+            transition.summary
+        );
         if self.colour { println!("\x1b[{colour}m{text}\x1b[0m") } else { println!("{text}") }
     }
 }

@@ -100,6 +100,8 @@ impl Result {
     }
 
     pub fn passes(&self) -> bool {
-        self.caught() == self.incidents.len() && !self.incidents.is_empty() && self.false_alerts.len() <= self.false_allowed
+        self.caught() == self.incidents.len()
+            && !self.incidents.is_empty()
+            && self.false_alerts.len() <= self.false_allowed
     }
 }

@@ -2,8 +2,8 @@
 
 use std::sync::Arc;
 
-use arrow::datatypes::{DataType, Field, FieldRef, Schema, SchemaRef, TimeUnit};
 use crate::Span;
+use arrow::datatypes::{DataType, Field, FieldRef, Schema, SchemaRef, TimeUnit};
 
 /// What a reader sees in a minute in which a known key had no events.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -62,7 +62,9 @@ pub fn select(
                 if !chosen.is_empty() {
                     let samples = samples(view, at, form, &chosen, from_ms, to_ms);
                     for (number, labels) in chosen {
-                        let Some(samples) = samples.get(&number).filter(|samples| !samples.is_empty()) else { continue };
+                        let Some(samples) = samples.get(&number).filter(|samples| !samples.is_empty()) else {
+                            continue;
+                        };
                         room = room.checked_sub(samples.len()).ok_or(TooManySamples { samples_max })?;
                         series.push(Series { labels, samples: samples.clone() });
                     }

@@ -81,7 +81,9 @@ impl Head {
 
     fn evict(&mut self) {
         while self.bytes() > self.bytes_max {
-            let Some(largest) = self.views.iter_mut().filter(|v| v.hours.len() > 1).max_by_key(|v| v.bytes) else { return };
+            let Some(largest) = self.views.iter_mut().filter(|v| v.hours.len() > 1).max_by_key(|v| v.bytes) else {
+                return;
+            };
             self.evicted_minutes += largest.drop_oldest();
         }
     }
@@ -191,7 +193,8 @@ impl ViewHead {
         if fills {
             let horizon = hour_of(minute.plus(self.view.fill_horizon.minutes_ceil()));
             for (_, hour) in hours.range_mut(at + 1..=horizon.max(at + 1)) {
-                let news = series.iter().filter(|s| hour.seen_before.get(**s as usize).is_none_or(|m| *m < short(minute)));
+                let news =
+                    series.iter().filter(|s| hour.seen_before.get(**s as usize).is_none_or(|m| *m < short(minute)));
                 let news: Vec<u32> = news.copied().collect();
                 if !news.is_empty() {
                     let hour = Arc::make_mut(hour);

@@ -7,6 +7,6 @@ mod reading;
 mod series;
 mod snapshot;
 
-pub use head::{Head, Stored, StoreError};
+pub use head::{Head, StoreError, Stored};
 pub use snapshot::{OpenMinute, Rows, Snapshot, ViewSnapshot};
 pub use tidewatch_model::{Fill, Measure, ViewMeta};

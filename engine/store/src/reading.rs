@@ -103,8 +103,7 @@ fn collect(view: &ViewSnapshot, plan: Plan<'_>) -> Rows {
     let meta = view.meta();
     let numbers = UInt32Array::from(plan.series.clone());
     let keys = view.keys().iter().map(|keys| take(keys, &numbers));
-    let keys: Vec<ArrayRef> =
-        if view.keys().is_empty() { empty_keys(meta) } else { keys.collect() };
+    let keys: Vec<ArrayRef> = if view.keys().is_empty() { empty_keys(meta) } else { keys.collect() };
     let measures: Vec<ArrayRef> = meta
         .measures
         .iter()
@@ -144,7 +143,13 @@ fn fill_value(measure: &Measure) -> ArrayRef {
     }
 }
 
-fn batch(meta: &ViewMeta, minutes: Vec<i64>, keys: Vec<ArrayRef>, measures: Vec<ArrayRef>, sealed: bool) -> RecordBatch {
+fn batch(
+    meta: &ViewMeta,
+    minutes: Vec<i64>,
+    keys: Vec<ArrayRef>,
+    measures: Vec<ArrayRef>,
+    sealed: bool,
+) -> RecordBatch {
     let rows = minutes.len();
     let mut columns: Vec<ArrayRef> = vec![Arc::new(TimestampMicrosecondArray::from(minutes).with_timezone("UTC"))];
     columns.extend(keys);

@@ -6,12 +6,7 @@ use std::{collections::BTreeMap, sync::Arc};
 use datafusion::error::DataFusionError;
 use tidewatch_model::{EventTime, Minute, Partition, Span};
 
-use crate::{
-    groups::Groups,
-    memory::IdMemory,
-    partial::PartialRows,
-    view::View,
-};
+use crate::{groups::Groups, memory::IdMemory, partial::PartialRows, view::View};
 
 #[derive(Debug)]
 pub struct Domain {
@@ -27,12 +22,7 @@ pub struct Domain {
 }
 
 impl Domain {
-    pub fn new(
-        views: &[Arc<View>],
-        lateness: Span,
-        dedup_span: Span,
-        ids_max: usize,
-    ) -> Result<Self, DataFusionError> {
+    pub fn new(views: &[Arc<View>], lateness: Span, dedup_span: Span, ids_max: usize) -> Result<Self, DataFusionError> {
         Ok(Self {
             lateness,
             partitions: BTreeMap::new(),

@@ -138,10 +138,8 @@ impl Groups {
                 found.push(slot);
                 continue;
             }
-            let full = self
-                .minutes
-                .get(&Minute::from_index(*minute))
-                .is_some_and(|open| open.own >= self.view.limit.keys_max);
+            let full =
+                self.minutes.get(&Minute::from_index(*minute)).is_some_and(|open| open.own >= self.view.limit.keys_max);
             found.push(if full { self.other_slot(keys, row, *minute)? } else { self.insert(hash, *minute, key, true) });
         }
         Ok(found)
@@ -187,9 +185,11 @@ impl Groups {
         let replaced: Vec<ArrayRef> = keys
             .iter()
             .enumerate()
-            .map(|(column, key)| {
-                if one.is_some_and(|one| one != column) { key.slice(row, 1) } else { other(key.data_type()) }
-            })
+            .map(
+                |(column, key)| {
+                    if one.is_some_and(|one| one != column) { key.slice(row, 1) } else { other(key.data_type()) }
+                },
+            )
             .collect();
         let encoded = self.codec.encode(&replaced)?;
         let key: &[u8] = match &encoded {

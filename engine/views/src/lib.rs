@@ -15,7 +15,9 @@ mod view;
 
 pub use compile::{Refusal, Stream, compile_stream, compile_view};
 pub use groups::{Absorbed, Groups};
-pub use operator::{Applied, Correction, Events, LateReason, Operator, OperatorLimits, SealedMinute, Sealer, Sequenced};
+pub use operator::{
+    Applied, Correction, Events, LateReason, Operator, OperatorLimits, SealedMinute, Sealer, Sequenced,
+};
 pub use partial::{KeyBytes, PartialRows};
 pub use sealed::SealedMinutes;
 pub use view::{Aggregate, Finished, KeyCodec, KeyLimit, OTHER, View, reader_rows};

@@ -237,7 +237,8 @@ impl Operator {
         let fates = self.fates(&events, times.values(), &minutes);
         self.remember_sequence(&events);
         self.apply_fates(&events, &minutes, &fates, &mut applied)?;
-        let greatest = times.values().iter().zip(&fates).filter(|(_, fate)| matches!(fate, Fate::Open | Fate::Correction));
+        let greatest =
+            times.values().iter().zip(&fates).filter(|(_, fate)| matches!(fate, Fate::Open | Fate::Correction));
         if let Some(greatest) = greatest.map(|(time, _)| *time).max() {
             self.raise(events.partition, EventTime::from_micros(greatest), &mut applied);
         }
@@ -273,7 +274,8 @@ impl Operator {
             let (time, minute) = (EventTime::from_micros(*time), Minute::from_index(*minute));
             let repeated = || {
                 let sequenced = events.producer?;
-                let offset = sequenced.offsets.map_or(row as u64, |offsets| offsets.get(row).map_or(0, |o| u64::from(*o)));
+                let offset =
+                    sequenced.offsets.map_or(row as u64, |offsets| offsets.get(row).map_or(0, |o| u64::from(*o)));
                 Some(sequenced.first.saturating_add(offset) <= heard?)
             };
             let id = ids.as_ref().and_then(|ids| ids.hash(row));
@@ -285,7 +287,8 @@ impl Operator {
                 Fate::Late(LateReason::BeyondHorizon)
             } else if id.is_some_and(|id| !domain.ids.insert(id, minute)) {
                 Fate::Duplicate
-            } else if open_from.is_some_and(|open_from| minute < open_from) || (is_live && self.sealed.contains(minute)) {
+            } else if open_from.is_some_and(|open_from| minute < open_from) || (is_live && self.sealed.contains(minute))
+            {
                 Fate::Correction
             } else {
                 let open: &mut BTreeSet<Minute> = open_minutes.get_or_insert_with(|| domain.open_minutes());

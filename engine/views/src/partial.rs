@@ -18,7 +18,10 @@ pub struct PartialRows {
 impl PartialRows {
     /// `keys` may come in any order, without repeats; `states` are in the order of `keys`.
     pub fn new(minute: Minute, keys: Vec<KeyBytes>, mut states: Vec<States>) -> Self {
-        assert!(states.iter().all(|column| column.len() == keys.len()), "a state column of another length than its keys");
+        assert!(
+            states.iter().all(|column| column.len() == keys.len()),
+            "a state column of another length than its keys"
+        );
         let mut order: Vec<u32> = (0..keys.len() as u32).collect();
         order.sort_unstable_by(|a, b| keys[*a as usize].cmp(&keys[*b as usize]));
         let states = states.iter_mut().map(|column| column.take(&order)).collect();

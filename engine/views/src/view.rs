@@ -117,7 +117,8 @@ impl View {
     /// [minute, keys…, aggregates…], one row a key.
     fn inner_rows(&self, codec: &KeyCodec, partial: &PartialRows) -> Result<RecordBatch, ArrowError> {
         let rows = partial.len();
-        let minute = TimestampMicrosecondArray::from_value(partial.minute().start().micros(), rows).with_timezone("UTC");
+        let minute =
+            TimestampMicrosecondArray::from_value(partial.minute().start().micros(), rows).with_timezone("UTC");
         let mut columns: Vec<ArrayRef> = vec![Arc::new(minute)];
         columns.extend(codec.decode(partial.keys())?);
         columns.extend(partial.states().iter().map(States::finish));

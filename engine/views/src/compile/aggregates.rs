@@ -43,7 +43,10 @@ pub fn kind_of(call: &AggregateFunction, input: &DFSchema) -> Result<Kind, Strin
         ("stddev_pop", DataType::Float64) => Kind::Spread(Spread::DeviationPopulation),
         ("approx_distinct", _) => Kind::Distinct,
         ("histogram", _) => Kind::Histogram,
-        ("sum" | "avg" | "min" | "max" | "var" | "var_samp" | "var_pop" | "stddev" | "stddev_samp" | "stddev_pop", _) => {
+        (
+            "sum" | "avg" | "min" | "max" | "var" | "var_samp" | "var_pop" | "stddev" | "stddev_samp" | "stddev_pop",
+            _,
+        ) => {
             return unsupported();
         }
         ("approx_percentile_cont" | "approx_median" | "median" | "percentile_cont" | "quantile_cont", _) => {

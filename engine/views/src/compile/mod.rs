@@ -52,11 +52,7 @@ impl Source<'_> {
 
     fn refuse_offset(&self, offset: usize, reason: impl Into<String>) -> Refusal {
         let before = self.text.get(..offset).unwrap_or_default();
-        Refusal {
-            file: self.file.to_owned(),
-            line: before.matches('\n').count() as u64 + 1,
-            reason: reason.into(),
-        }
+        Refusal { file: self.file.to_owned(), line: before.matches('\n').count() as u64 + 1, reason: reason.into() }
     }
 
     /// A parser's message, which ends with `at Line: 3, Column: 7`.

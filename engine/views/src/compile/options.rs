@@ -32,7 +32,9 @@ impl<'a> Options<'a> {
             let name = key.value.to_lowercase();
             if !known.contains(&name.as_str()) {
                 let nearest = nearest(&name, known);
-                return Err(source.refuse_at(&key.value, format!("there is no option `{name}`; did you mean `{nearest}`?")));
+                return Err(
+                    source.refuse_at(&key.value, format!("there is no option `{name}`; did you mean `{nearest}`?"))
+                );
             }
             if given.iter().any(|(other, _)| *other == name) {
                 return Err(source.refuse_at(&key.value, format!("option `{name}` is given twice")));
@@ -54,16 +56,17 @@ impl<'a> Options<'a> {
 
     pub fn number(&self, name: &str) -> Result<Option<usize>, Refusal> {
         let Some(text) = self.text(name) else { return Ok(None) };
-        let wrong = || self.source.refuse_at(name, format!("option `{name}` must be a whole number above 0, not `{text}`"));
+        let wrong =
+            || self.source.refuse_at(name, format!("option `{name}` must be a whole number above 0, not `{text}`"));
         let number: usize = text.replace('_', "").parse().map_err(|_| wrong())?;
         if number == 0 { Err(wrong()) } else { Ok(Some(number)) }
     }
 
     pub fn one_of(&self, name: &str, allowed: &[&str]) -> Result<Option<&str>, Refusal> {
         match self.text(name) {
-            Some(text) if !allowed.contains(&text) => {
-                Err(self.source.refuse_at(name, format!("option `{name}` must be one of {}, not `{text}`", allowed.join(", "))))
-            }
+            Some(text) if !allowed.contains(&text) => Err(self
+                .source
+                .refuse_at(name, format!("option `{name}` must be one of {}, not `{text}`", allowed.join(", ")))),
             other => Ok(other),
         }
     }

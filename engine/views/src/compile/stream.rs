@@ -85,7 +85,9 @@ fn read_column(source: Source<'_>, column: &ColumnDef) -> Result<Column, Refusal
         SqlType::Map(..) => ColumnType::Map,
         other => {
             let known = "TEXT, TIMESTAMP, BIGINT, DOUBLE, BOOLEAN, MAP(TEXT, TEXT)";
-            return Err(source.refuse_at(&name, format!("column `{name}`: a stream has no type `{other}`; use {known}")));
+            return Err(
+                source.refuse_at(&name, format!("column `{name}`: a stream has no type `{other}`; use {known}"))
+            );
         }
     };
     let mut read = Column { name: name.clone(), kind, required: false, default: None };
@@ -100,7 +102,9 @@ fn read_column(source: Source<'_>, column: &ColumnDef) -> Result<Column, Refusal
                     return Err(source.refuse_at(&name, reason));
                 }
             },
-            other => return Err(source.refuse_at(&name, format!("column `{name}`: `{other}` means nothing in a stream"))),
+            other => {
+                return Err(source.refuse_at(&name, format!("column `{name}`: `{other}` means nothing in a stream")));
+            }
         }
     }
     Ok(read)

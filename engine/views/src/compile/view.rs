@@ -97,8 +97,10 @@ impl Compiler<'_> {
         };
         let inner_df = self.inner_df(window)?;
         let keys: Vec<usize> = (0..self.shape.groups.len()).filter(|at| *at != window).collect();
-        let keys_physical =
-            keys.iter().map(|at| physical(self.shape.groups[*at].clone().unalias(), &self.shape.input)).collect::<Result<_, _>>()?;
+        let keys_physical = keys
+            .iter()
+            .map(|at| physical(self.shape.groups[*at].clone().unalias(), &self.shape.input))
+            .collect::<Result<_, _>>()?;
         let measures: Vec<_> =
             outputs.measures.iter().map(|(_, expr)| physical(expr.clone(), &inner_df)).collect::<Result<_, _>>()?;
         let having = self.shape.having.clone().map(|having| physical(having, &inner_df)).transpose()?;
@@ -139,11 +141,16 @@ impl Compiler<'_> {
                 let group = outputs.keys.iter().find(|(key, _)| key == name).map(|(_, at)| *at);
                 let at = group.and_then(|group| keys.iter().position(|key| *key == group));
                 let Some(at) = at else {
-                    return Err(self.source.refuse_at("overflow", format!("`overflow` names `{name}`, which is not a key of the view")));
+                    return Err(self
+                        .source
+                        .refuse_at("overflow", format!("`overflow` names `{name}`, which is not a key of the view")));
                 };
-                let text = self.shape.groups[keys[at]].get_type(&self.shape.input).is_ok_and(|kind| kind == DataType::Utf8);
+                let text =
+                    self.shape.groups[keys[at]].get_type(&self.shape.input).is_ok_and(|kind| kind == DataType::Utf8);
                 if !text {
-                    return Err(self.source.refuse_at("overflow", format!("`overflow` names `{name}`, which is not text")));
+                    return Err(self
+                        .source
+                        .refuse_at("overflow", format!("`overflow` names `{name}`, which is not text")));
                 }
                 Some(at)
             }
@@ -153,13 +160,15 @@ impl Compiler<'_> {
 
     /// A view must say the same whenever it is computed.
     fn check_determinism(&self) -> Result<(), Refusal> {
-        let all = self.shape.groups.iter().chain(&self.shape.aggregates).chain(&self.shape.filter).chain(&self.shape.having);
+        let all =
+            self.shape.groups.iter().chain(&self.shape.aggregates).chain(&self.shape.filter).chain(&self.shape.having);
         for expr in all.chain(&self.shape.output) {
             let found = expr.exists(|part| {
                 Ok(match part {
                     Expr::ScalarFunction(call) => {
                         let name = call.func.name();
-                        expr.is_volatile() || matches!(name, "now" | "current_date" | "current_time" | "current_timestamp")
+                        expr.is_volatile()
+                            || matches!(name, "now" | "current_date" | "current_time" | "current_timestamp")
                     }
                     Expr::ScalarSubquery(_) | Expr::Exists(_) | Expr::InSubquery(_) => true,
                     _ => false,
@@ -190,19 +199,24 @@ impl Compiler<'_> {
         let found: Vec<usize> = (0..self.shape.groups.len()).filter(|at| is_window(&self.shape.groups[*at])).collect();
         match found.as_slice() {
             [one] => Ok(*one),
-            _ => Err(self.source.refuse_at("SELECT", format!(
-                "a view needs exactly one key `date_trunc('minute', {event_time}) AS minute`; this one has {}",
-                found.len()
-            ))),
+            _ => Err(self.source.refuse_at(
+                "SELECT",
+                format!(
+                    "a view needs exactly one key `date_trunc('minute', {event_time}) AS minute`; this one has {}",
+                    found.len()
+                ),
+            )),
         }
     }
 
     /// Amounts are never added up across currencies.
     fn check_money(&self) -> Result<(), Refusal> {
         let Some((amount, currency)) = &self.stream.money else { return Ok(()) };
-        let keyed = self.shape.groups.iter().any(|group| {
-            matches!(group.clone().unalias(), Expr::Column(column) if column.name == *currency)
-        });
+        let keyed = self
+            .shape
+            .groups
+            .iter()
+            .any(|group| matches!(group.clone().unalias(), Expr::Column(column) if column.name == *currency));
         if keyed || self.shape.filter.as_ref().is_some_and(|filter| pins(filter, currency)) {
             return Ok(());
         }
@@ -246,7 +260,8 @@ impl Compiler<'_> {
             let Some(call) = call_of(expr) else {
                 return Err(self.source.refuse_at("SELECT", format!("`{expr}` is not an aggregate")));
             };
-            let kind = kind_of(call, &self.shape.input).map_err(|reason| self.source.refuse_at(call.func.name(), reason))?;
+            let kind =
+                kind_of(call, &self.shape.input).map_err(|reason| self.source.refuse_at(call.func.name(), reason))?;
             let args = call.params.args.iter().map(physical).collect::<Result<_, _>>()?;
             let filter = call.params.filter.as_deref().map(physical).transpose()?;
             let counter = match (&kind, call.params.args.first().map(|arg| arg.clone().unalias())) {
@@ -273,9 +288,10 @@ impl Compiler<'_> {
                 _ => name,
             };
             if !is_plain(&name) {
-                return Err(self.source.refuse_at("SELECT", format!(
-                    "output column `{name}` needs a name: write `… AS some_name` (letters, digits and _)"
-                )));
+                return Err(self.source.refuse_at(
+                    "SELECT",
+                    format!("output column `{name}` needs a name: write `… AS some_name` (letters, digits and _)"),
+                ));
             }
             let plain = expr.clone().unalias_nested().data;
             let at = match &plain {
@@ -303,7 +319,9 @@ impl Compiler<'_> {
             return Err(self.source.refuse_at("SELECT", "a key stands twice among the output columns"));
         }
         if outputs.measures.is_empty() {
-            return Err(self.source.refuse_at("SELECT", "a view needs at least one measure, such as count(*) AS events"));
+            return Err(self
+                .source
+                .refuse_at("SELECT", "a view needs at least one measure, such as count(*) AS events"));
         }
         Ok(outputs)
     }

@@ -47,7 +47,10 @@ impl OurAggregate {
 
     /// `histogram_merge(histogram)`: the histogram of several rows of a view together.
     pub fn histogram_merge() -> Self {
-        Self { which: Which::HistogramMerge, signature: Signature::exact(vec![histogram_type()], Volatility::Immutable) }
+        Self {
+            which: Which::HistogramMerge,
+            signature: Signature::exact(vec![histogram_type()], Volatility::Immutable),
+        }
     }
 }
 
@@ -123,9 +126,7 @@ impl Accumulator for OneGroup {
 
     fn state(&mut self) -> Result<Vec<ScalarValue>> {
         Ok(vec![match &self.states {
-            States::Distinct(column) => {
-                ScalarValue::Binary(column.first().map(crate::states::DistinctState::to_bytes))
-            }
+            States::Distinct(column) => ScalarValue::Binary(column.first().map(crate::states::DistinctState::to_bytes)),
             other => ScalarValue::try_from_array(&other.finish(), 0)?,
         }])
     }

@@ -10,7 +10,9 @@ mod update;
 
 pub use distinct::DistinctState;
 pub use exact::{FloatSum, IntSum};
-pub use histogram::{HistogramState, from_array as histogram_from_array, histogram_fields, histogram_type, upper_bound};
+pub use histogram::{
+    HistogramState, from_array as histogram_from_array, histogram_fields, histogram_type, upper_bound,
+};
 pub use moments::Moments;
 
 use std::{mem, sync::Arc};

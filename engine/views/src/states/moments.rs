@@ -29,9 +29,7 @@ impl Moments {
         let count = self.count as f64;
         let variance = match spread {
             Spread::VariancePopulation | Spread::DeviationPopulation => (self.count > 0).then(|| self.squares / count),
-            Spread::VarianceSample | Spread::DeviationSample => {
-                (self.count > 1).then(|| self.squares / (count - 1.0))
-            }
+            Spread::VarianceSample | Spread::DeviationSample => (self.count > 1).then(|| self.squares / (count - 1.0)),
         }?;
         Some(match spread {
             Spread::VariancePopulation | Spread::VarianceSample => variance,

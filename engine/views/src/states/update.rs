@@ -46,7 +46,7 @@ fn rows<T>(column: &mut [T], slots: &[u32], chosen: Option<&NullBuffer>, mut add
     }
 }
 
-fn primitive<'a, P: ArrowPrimitiveType>(args: &'a [ArrayRef]) -> Result<&'a PrimitiveArray<P>, ArrowError> {
+fn primitive<P: ArrowPrimitiveType>(args: &[ArrayRef]) -> Result<&PrimitiveArray<P>, ArrowError> {
     args.first()
         .and_then(|arg| arg.as_primitive_opt::<P>())
         .ok_or_else(|| ArrowError::SchemaError(format!("an aggregate's argument is not {}", P::DATA_TYPE)))
