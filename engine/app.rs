@@ -288,6 +288,8 @@ impl Running {
         }
 
         let log = Arc::new(Log::start(writer, Arc::new(LogWatch { metrics: Arc::clone(&metrics), ticks }))?);
+        let mut recovered = recovered;
+        recovered.core.measure(Arc::clone(&metrics));
         let (inbox, events) = inbox(config.ingest.max_in_flight_batches);
         let retry = RetryPolicy {
             first: config.retry.first,
@@ -355,6 +357,7 @@ impl Running {
         let engine: Arc<dyn tidewatch_serve::Engine> = Arc::<Front>::clone(&front);
         let edge = Edge::new(engine, surroundings.clock)
             .metrics(move || metrics.render())
+            .converting(converting(&front.metrics))
             .adopt(Arc::new(|span, context| telemetry::set_parent(span, &context.parent.to_string())));
         let servers = vec![
             serve("gRPC", serve_grpc(grpc_listener, edge.clone(), stopped(stopping.clone()))),
@@ -426,6 +429,11 @@ fn serve(
 async fn stopped(mut stopping: watch::Receiver<bool>) {
     // The sender's end is the end of the engine, too.
     let _ = stopping.wait_for(|stop| *stop).await;
+}
+
+fn converting(metrics: &Arc<Metrics>) -> tidewatch_serve::Timed {
+    let metrics = Arc::clone(metrics);
+    Arc::new(move || Box::new(telemetry::OwnedTimer::start(&metrics, Stage::Convert)))
 }
 
 async fn tick(inbox: Inbox) {

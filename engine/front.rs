@@ -76,9 +76,11 @@ impl Front {
         let (done, durable) = oneshot::channel();
         let inbox = self.inbox.clone();
         let record = Box::new(record);
+        // Entered by the pipeline: the apply, its seals and its verdicts belong to the request that caused them.
+        let span = tracing::info_span!("apply");
         let then = move |written: Result<Lsn, LogError>| {
             if let Ok(lsn) = &written {
-                inbox.put(Event::Committed { lsn: *lsn, record, answer, admitted: Some(admitted) });
+                inbox.put(Event::Committed { lsn: *lsn, record, answer, admitted: Some(admitted), span });
             }
             // Whoever submitted may be gone; the record stays.
             let _ = done.send(written);

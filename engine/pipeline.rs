@@ -33,6 +33,8 @@ pub enum Event {
         record: Box<Record>,
         answer: Option<Answer>,
         admitted: Option<OwnedSemaphorePermit>,
+        /// Of the request that brought the record.
+        span: tracing::Span,
     },
     /// Transitions are in the journal: people may be told.
     Journalled(Vec<Transition>),
@@ -104,7 +106,8 @@ impl Pipeline {
     pub fn run(mut self, events: &Receiver<Event>) {
         while let Ok(event) = events.recv() {
             match event {
-                Event::Committed { lsn, record, answer, admitted } => {
+                Event::Committed { lsn, record, answer, admitted, span } => {
+                    let _applying = span.entered();
                     self.committed(lsn, &record, answer);
                     drop(admitted);
                 }
@@ -251,7 +254,7 @@ impl Pipeline {
             Ok(encoded) => {
                 let record = Box::new(record);
                 let then = move |written: Result<Lsn, LogError>| match written {
-                    Ok(lsn) => inbox.put(Event::Committed { lsn, record, answer: None, admitted: None }),
+                    Ok(lsn) => inbox.put(Event::Committed { lsn, record, answer: None, admitted: None, span: tracing::Span::none() }),
                     Err(error) => tracing::error!(%error, "the log did not take a record of the engine's own"),
                 };
                 self.log.append(encoded, Box::new(then));

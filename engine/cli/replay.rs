@@ -249,12 +249,14 @@ fn print(rows: u64, sent: &Sent, summary: Option<SessionSummary>, faults: &Fault
     let rate = sent.events as f64 / seconds.max(0.001);
     println!("rows read      {rows:>12}");
     println!("events sent    {:>12}  in {seconds:.1} s: {rate:.0} a second", sent.events);
-    println!("accepted       {:>12}", sent.accepted);
-    if let Some(summary) = summary {
-        println!("duplicate      {:>12}", summary.duplicate);
-        println!("late           {:>12}", summary.late);
-    }
+    println!("acknowledged   {:>12}", sent.accepted);
     println!("rejected       {:>12}", faults.rejected());
     faults.reasons().iter().for_each(|(reason, count)| println!("  {count:>11}  {reason}"));
     println!("broken rows    {:>12}", faults.broken());
+    if let Some(summary) = summary {
+        println!(
+            "the session as a whole: {} counted, {} duplicates, {} too late, {} rejected",
+            summary.accepted, summary.duplicate, summary.late, summary.rejected
+        );
+    }
 }

@@ -27,6 +27,7 @@ use tidewatch_rules::{RuleLimits, RuleSet, Verdict};
 use tidewatch_store::{Head, Snapshot, StoreError};
 use tidewatch_views::{Applied, Operator, OperatorLimits, Sealer, Sequenced, Stream, View};
 
+use crate::telemetry::{Metrics, Stage};
 use ledger::Ledger;
 use liveness::Liveness;
 use rulings::Rulings;
@@ -93,6 +94,7 @@ pub struct Core {
     tables: Tables,
     sessions: BTreeMap<SessionId, Session>,
     applied: Lsn,
+    stages: Option<Arc<Metrics>>,
 }
 
 impl Core {
@@ -121,7 +123,13 @@ impl Core {
             tables,
             sessions: BTreeMap::new(),
             applied: Lsn::default(),
+            stages: None,
         })
+    }
+
+    /// Measures the stages of sealing from now on.
+    pub fn measure(&mut self, metrics: Arc<Metrics>) {
+        self.stages = Some(metrics);
     }
 
     pub fn stream(&self) -> &Stream {
@@ -261,7 +269,10 @@ impl Core {
                 effects.sums_overflowed += self.head.add(at, partial)?.overflowed as u64;
             }
         }
+        let stages = self.stages.clone();
         for sealed in applied.sealed {
+            let _span = tracing::info_span!("seal", minute = %sealed.minute).entered();
+            let sealing = stages.as_ref().map(|stages| stages.time(Stage::Seal));
             let mut views = Vec::with_capacity(sealed.views.len());
             for (at, partial) in sealed.views.into_iter().enumerate() {
                 let stored = self.head.add(at, partial)?;
@@ -269,6 +280,8 @@ impl Core {
                 views.push(stored.rows);
             }
             effects.sealed.push(SealedView { minute: sealed.minute, by: sealed.by, rows: views });
+            drop(sealing);
+            let _judging = stages.as_ref().map(|stages| stages.time(Stage::JudgeMinute));
             self.rule(sealed.minute, sealed.by, &mut effects);
         }
         if !effects.sealed.is_empty()
@@ -280,6 +293,7 @@ impl Core {
     }
 
     fn rule(&mut self, minute: Minute, by: Sealer, effects: &mut Effects) {
+        let _span = tracing::info_span!("judge", %minute).entered();
         let notify = match by {
             Sealer::Live => true,
             Sealer::Session(session) => self.sessions.get(&session).is_some_and(|session| session.notify),

@@ -35,16 +35,12 @@ pub enum Stage {
     Seal,
     /// All rules over one minute.
     JudgeMinute,
-    /// One rule over one minute.
-    Rule,
-    /// One attempt to deliver an alert.
-    Deliver,
     Query,
     RemoteRead,
 }
 
 impl Stage {
-    pub const ALL: [Self; 11] = [
+    pub const ALL: [Self; 9] = [
         Self::Submit,
         Self::Convert,
         Self::LogAppend,
@@ -52,8 +48,6 @@ impl Stage {
         Self::Apply,
         Self::Seal,
         Self::JudgeMinute,
-        Self::Rule,
-        Self::Deliver,
         Self::Query,
         Self::RemoteRead,
     ];
@@ -67,8 +61,6 @@ impl Stage {
             Self::Apply => "apply",
             Self::Seal => "seal",
             Self::JudgeMinute => "judge_minute",
-            Self::Rule => "rule",
-            Self::Deliver => "deliver",
             Self::Query => "query",
             Self::RemoteRead => "remote_read",
         }

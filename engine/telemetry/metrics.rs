@@ -104,6 +104,27 @@ impl Gauge {
     }
 }
 
+/// As `Metrics::time`, for a measurement that outlives its caller's frame.
+#[derive(Debug)]
+pub struct OwnedTimer {
+    metrics: Arc<Metrics>,
+    stage: Stage,
+    start: u64,
+}
+
+impl OwnedTimer {
+    pub fn start(metrics: &Arc<Metrics>, stage: Stage) -> Self {
+        Self { metrics: Arc::clone(metrics), stage, start: metrics.nanos() }
+    }
+}
+
+impl Drop for OwnedTimer {
+    fn drop(&mut self) {
+        let nanos = self.metrics.nanos().saturating_sub(self.start);
+        self.metrics.took(self.stage, std::time::Duration::from_nanos(nanos));
+    }
+}
+
 /// The bits of a NaN stand for "never set".
 const UNSET: u64 = f64::NAN.to_bits();
 
@@ -240,6 +261,11 @@ impl Metrics {
     #[must_use = "a timer that is dropped at once measures nothing"]
     pub fn time(&self, stage: Stage) -> Timer<'_> {
         Timer::start(self.recorder(stage), &*self.ticks)
+    }
+
+    /// What `OwnedTimer` measures with.
+    fn nanos(&self) -> u64 {
+        self.ticks.nanos()
     }
 
     /// Records a stage whose length was measured elsewhere.

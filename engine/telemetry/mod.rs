@@ -10,7 +10,7 @@ mod ticks;
 mod traces;
 
 pub use latency::{Stage, Timer};
-pub use metrics::{CONTENT_TYPE, Delivery, EventResult, Gauge, Metrics, QueryOutcome, RuleOutcome};
+pub use metrics::{CONTENT_TYPE, Delivery, EventResult, Gauge, Metrics, OwnedTimer, QueryOutcome, RuleOutcome};
 pub use registry::Counter;
 pub use ticks::{ManualTicks, MonotonicTicks, Ticks};
 pub use traces::set_parent;

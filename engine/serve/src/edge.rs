@@ -8,6 +8,9 @@ use tracing::Span;
 
 use crate::{door::DoorError, engine::Engine, trace::TraceContext};
 
+/// Begins a measurement that ends when the answer is dropped.
+pub type Timed = Arc<dyn Fn() -> Box<dyn std::any::Any> + Send + Sync>;
+
 /// Makes a span the child of a caller's. Handed in by whoever sets tracing up.
 pub type Adopt = Arc<dyn Fn(&Span, &TraceContext) + Send + Sync>;
 
@@ -17,6 +20,7 @@ pub struct Edge {
     clock: Arc<dyn Clock>,
     metrics: Arc<dyn Fn() -> String + Send + Sync>,
     adopt: Option<Adopt>,
+    converting: Option<Timed>,
 }
 
 /// Why a server did not start or ended before its time.
@@ -34,7 +38,7 @@ pub enum ServeError {
 
 impl Edge {
     pub fn new(engine: Arc<dyn Engine>, clock: Arc<dyn Clock>) -> Self {
-        Self { engine, clock, metrics: Arc::new(String::new), adopt: None }
+        Self { engine, clock, metrics: Arc::new(String::new), adopt: None, converting: None }
     }
 
     /// What `/metrics` answers: the text exposition format.
@@ -49,6 +53,19 @@ impl Edge {
     pub fn adopt(mut self, adopt: Adopt) -> Self {
         self.adopt = Some(adopt);
         self
+    }
+
+    /// The hook for how long batches take from the wire's form into columns.
+    #[must_use]
+    pub fn converting(mut self, timed: Timed) -> Self {
+        self.converting = Some(timed);
+        self
+    }
+
+    /// Tells the hook how a conversion begins and ends.
+    pub(crate) fn converted<T>(&self, convert: impl FnOnce() -> T) -> T {
+        let _running = self.converting.as_ref().map(|begin| begin());
+        convert()
     }
 
     pub(crate) fn engine(&self) -> &dyn Engine {

@@ -25,7 +25,7 @@ mod transactions;
 
 pub use batch::Batch;
 pub use door::{Arrival, Door, DoorError};
-pub use edge::{Adopt, Edge, ServeError};
+pub use edge::{Adopt, Edge, ServeError, Timed};
 pub use engine::Engine;
 pub use grpc::serve_grpc;
 pub use http::{http_routes, serve_http};

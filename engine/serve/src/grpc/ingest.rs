@@ -46,7 +46,8 @@ impl Service {
         let session = request.session_id.map(SessionId);
         let producer = producer(&request, session)?;
         let arrived_at = self.edge.now();
-        let batch = self.door.transactions(&request.transactions, &Arrival { at: arrived_at, session });
+        let arrival = Arrival { at: arrived_at, session };
+        let batch = self.edge.converted(|| self.door.transactions(&request.transactions, &arrival));
         let answer = SubmitResponse {
             batch_id: request.batch_id,
             rejections: answered(&batch.rejected),
