@@ -4,6 +4,7 @@
 mod clock;
 mod hash;
 pub mod limits;
+mod nearest;
 mod partition;
 mod schema;
 mod severity;
@@ -13,6 +14,7 @@ mod view_meta;
 
 pub use clock::{Clock, ManualClock};
 pub use hash::{IdHash, hash_id, hash64};
+pub use nearest::{did_you_mean, edit_distance, nearest};
 pub use partition::{Lsn, Partition, SessionId};
 pub use schema::{Column, ColumnType, SchemaError, StreamSchema};
 pub use severity::Severity;

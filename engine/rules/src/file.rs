@@ -6,7 +6,6 @@ use std::{collections::BTreeMap, fmt};
 use serde::Deserialize;
 use tidewatch_model::{Severity, Span};
 
-use crate::nearest::nearest;
 
 /// Why a rule does not run: where, and what to do about it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -149,7 +148,7 @@ fn header(toml: &str) -> Result<Header, (usize, String)> {
         }
         let written = |line: &str| line.trim_start().trim_start_matches(['"', '[']).starts_with(key.as_str());
         let line = toml.lines().position(written).map_or(line_at(first), |at| at + 1);
-        let message = match nearest(key, KEYS) {
+        let message = match tidewatch_model::nearest(key, KEYS) {
             Some(known) => format!("there is no key `{key}`; did you mean `{known}`?"),
             None => format!("there is no key `{key}`; the keys are {}", KEYS.join(", ")),
         };

@@ -4,7 +4,6 @@
 mod check;
 mod file;
 mod locality;
-mod nearest;
 mod overlay;
 mod premise;
 mod rows;

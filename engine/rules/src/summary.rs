@@ -2,7 +2,6 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use crate::nearest::nearest;
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 enum Piece {
@@ -31,7 +30,7 @@ impl Template {
             };
             let name = inside[..close].trim();
             if !known.contains(name) {
-                let hint = match nearest(name, known.iter().map(String::as_str)) {
+                let hint = match tidewatch_model::nearest(name, known.iter().map(String::as_str)) {
                     Some(near) => format!("did you mean `{{{{ {near} }}}}`?"),
                     None => format!("there are {}", known.iter().cloned().collect::<Vec<_>>().join(", ")),
                 };

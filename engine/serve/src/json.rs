@@ -9,7 +9,6 @@ use crate::{
     columns::{Columns, Value},
     door::{Arrival, Door, Fault, check_map, check_text, misfit, no_rows},
     excerpt::{excerpt, object_excerpt, quoted},
-    nearest::hint,
     split::{self, Piece},
 };
 
@@ -90,7 +89,7 @@ impl Door {
     fn values(&self, fields: &Map<String, Json>, arrival: &Arrival) -> Result<Vec<Option<Value>>, Fault> {
         let columns = self.schema().columns();
         if let Some(stranger) = fields.keys().find(|name| self.schema().column(name).is_none()) {
-            let hint = hint(stranger, columns.iter().map(|column| column.name.as_str()));
+            let hint = tidewatch_model::did_you_mean(stranger, columns.iter().map(|column| column.name.as_str()));
             let reason = format!("stream `{}` has no field {}{hint}", self.schema().name(), quoted(stranger));
             return Err(Fault { field: Some(excerpt(stranger)), reason });
         }

@@ -14,7 +14,6 @@ mod http;
 mod json;
 mod mask;
 mod matcher;
-mod nearest;
 pub mod proto;
 pub mod report;
 mod split;

@@ -12,7 +12,6 @@ mod file;
 mod frame;
 mod json;
 mod mapping;
-mod nearest;
 mod object;
 mod parquet;
 mod raw;

@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 
 use tidewatch_model::{ColumnType, StreamSchema};
 
-use crate::{SourceError, nearest::or_nearest};
+use crate::SourceError;
 
 /// A target that no stream has: an amount in major units, which becomes `amount_minor`.
 pub const AMOUNT: &str = "amount";
@@ -168,7 +168,7 @@ fn refuse_unknown_targets(spec: &MappingSpec, schema: &StreamSchema) -> Result<(
         let known = schema.column(target).is_some() || (target == AMOUNT && has_amount);
         if !known {
             let names = schema.columns().iter().map(|column| column.name.as_str()).chain([AMOUNT]);
-            let hint = or_nearest(target, names);
+            let hint = tidewatch_model::did_you_mean(target, names);
             return Err(SourceError::refused(format!(
                 "stream `{}` has no column `{target}` to fill{hint}",
                 schema.name()
@@ -208,7 +208,7 @@ impl Binder<'_> {
             return Err(SourceError::refused(format!("the file has {copies} columns named `{name}`; rename one")));
         }
         if copies == 0 && self.source.complete {
-            let hint = or_nearest(name, self.source.names.iter().map(String::as_str));
+            let hint = tidewatch_model::did_you_mean(name, self.source.names.iter().map(String::as_str));
             return Err(SourceError::refused(format!("{context}: the file has no column `{name}`{hint}")));
         }
         if copies == 0 && context != name {

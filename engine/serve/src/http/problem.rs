@@ -13,7 +13,6 @@ use super::http_routes;
 use crate::{
     engine::{QueryError, Refusal},
     excerpt::quoted,
-    nearest::nearest,
 };
 
 #[derive(Debug)]
@@ -95,7 +94,7 @@ impl IntoResponse for Problem {
 /// A path that leads nowhere, and where its caller may have wanted to go.
 pub(super) async fn not_found(uri: Uri) -> Problem {
     let paths: Vec<&str> = http_routes().into_iter().map(|(_, path)| path).collect();
-    let near = nearest(uri.path(), paths.iter().copied());
+    let near = tidewatch_model::nearest(uri.path(), paths.iter().copied());
     let hint = near.map_or_else(String::new, |near| format!("; did you mean `{near}`?"));
     let message = format!("there is nothing at {}{hint} GET /api lists what there is", quoted(uri.path()));
     let message = if near.is_some() { message } else { message.replacen(" GET /api", "; GET /api", 1) };

@@ -6,7 +6,7 @@ use axum::{body::Body, extract::State, http::HeaderMap, response::Response};
 use tidewatch_model::limits;
 
 use super::{Site, body, problem::Problem, table};
-use crate::{engine::Question, excerpt::quoted, nearest::hint};
+use crate::{engine::Question, excerpt::quoted};
 
 const FIELDS: [&str; 2] = ["sql", "timeout_ms"];
 
@@ -18,7 +18,7 @@ pub(super) async fn post_query(
     // Every character of the SQL may be escaped with six bytes.
     let fields = body::object(&headers, body, 6 * limits::SQL_BYTES_MAX + 1_024).await?;
     if let Some(stranger) = fields.keys().find(|name| !FIELDS.contains(&name.as_str())) {
-        return Err(Problem::bad(format!("there is no field {}{}", quoted(stranger), hint(stranger, FIELDS))));
+        return Err(Problem::bad(format!("there is no field {}{}", quoted(stranger), tidewatch_model::did_you_mean(stranger, FIELDS))));
     }
     let Some(sql) = fields.get("sql").and_then(|sql| sql.as_str()) else {
         return Err(Problem::bad("`sql` is missing: send {\"sql\": \"SELECT …\"}"));

@@ -16,7 +16,6 @@ use crate::{
     excerpt::quoted,
     json::time_from_text,
     mask::mask,
-    nearest::hint,
 };
 
 const LIMIT_DEFAULT: u32 = 100;
@@ -74,7 +73,7 @@ fn question(given: &[(String, String)]) -> Result<Question, Problem> {
 fn column(name: &str) -> Result<&'static str, Problem> {
     FILTERS.iter().find(|(filter, _)| *filter == name).map(|(_, column)| *column).ok_or_else(|| {
         let known = FILTERS.iter().map(|(filter, _)| *filter).chain(["from", "to", "limit"]);
-        Problem::bad(format!("there is no filter {}{}", quoted(name), hint(name, known)))
+        Problem::bad(format!("there is no filter {}{}", quoted(name), tidewatch_model::did_you_mean(name, known)))
     })
 }
 

@@ -1,7 +1,7 @@
 //! `WITH (name = 'value', …)` of our CREATE statements: every option known, every value checked.
 
 use datafusion::sql::sqlparser::ast::{CreateTableOptions, Expr, SqlOption, Value};
-use tidewatch_model::Span;
+use tidewatch_model::{Span, edit_distance};
 
 use super::{Refusal, Source};
 
@@ -86,24 +86,5 @@ fn literal(source: Source<'_>, value: &Expr) -> Result<String, Refusal> {
 
 /// The candidate that takes the fewest edits to reach.
 fn nearest<'c>(name: &str, candidates: &[&'c str]) -> &'c str {
-    candidates.iter().min_by_key(|candidate| edits(name, candidate)).copied().unwrap_or("")
-}
-
-/// Levenshtein's distance.
-fn edits(a: &str, b: &str) -> usize {
-    let b: Vec<char> = b.chars().collect();
-    let mut row: Vec<usize> = (0..=b.len()).collect();
-    for (i, ca) in a.chars().enumerate() {
-        let mut diagonal = i;
-        if let Some(first) = row.first_mut() {
-            *first = i + 1;
-        }
-        for (j, cb) in b.iter().enumerate() {
-            // `row` has b.len() + 1 entries.
-            let substituted = diagonal + usize::from(ca != *cb);
-            diagonal = row[j + 1];
-            row[j + 1] = substituted.min(row[j] + 1).min(diagonal + 1);
-        }
-    }
-    row.last().copied().unwrap_or(0)
+    candidates.iter().min_by_key(|candidate| edit_distance(name, candidate)).copied().unwrap_or("")
 }
