@@ -23,7 +23,7 @@ use tokio::{net::TcpListener, sync::Semaphore, sync::watch, task::JoinHandle};
 
 use crate::{
     config::{self, Config, ReceiverKind, Severities},
-    core::{Core, CoreLimits, MinuteRuling, Plan, Recollection},
+    core::{Core, CoreLimits, MinuteRuling, Plan, Recollection, Revision},
     front::Front,
     pipeline::{Event, Inbox, OnSeal, Pipeline, inbox},
     published::{Board, Published},
@@ -120,6 +120,7 @@ fn rule_limits(config: &Config) -> RuleLimits {
 struct Recovered {
     core: Core,
     rulings: Vec<MinuteRuling>,
+    revisions: Vec<Revision>,
     transitions: Vec<Transition>,
     outbox: Vec<tidewatch_alerts::OutboxEvent>,
     unoffered: Vec<Transition>,
@@ -148,12 +149,19 @@ fn recover(plan: &Plan, limits: CoreLimits, dir: &Path, last: Lsn, first: Lsn) -
         Ok(())
     })?;
     core.know(recollection.take_known());
-    let mut recovered =
-        Recovered { core, rulings: Vec::new(), transitions: Vec::new(), outbox: Vec::new(), unoffered: Vec::new() };
+    let mut recovered = Recovered {
+        core,
+        rulings: Vec::new(),
+        revisions: Vec::new(),
+        transitions: Vec::new(),
+        outbox: Vec::new(),
+        unoffered: Vec::new(),
+    };
     records(&mut |lsn, record| {
         match recovered.core.apply(lsn, &record) {
             Ok(effects) => {
                 recovered.rulings.extend(effects.rulings.into_iter().filter(|ruling| ruling.fresh));
+                recovered.revisions.extend(effects.revisions);
                 for transition in effects.transitions {
                     if !recollection.is_journalled(&transition) {
                         recovered.transitions.push(transition);
@@ -328,7 +336,7 @@ impl Running {
             on_seal: surroundings.on_seal,
             advancing: 0,
         };
-        pipeline.resume(&recovered.rulings, recovered.transitions, recovered.unoffered);
+        pipeline.resume(&recovered.rulings, &recovered.revisions, recovered.transitions, recovered.unoffered);
         let pipeline = spawn_pipeline(pipeline, events)?;
 
         let front = Arc::new(Front {

@@ -17,7 +17,7 @@ use tidewatch_sinks::Dispatcher;
 use tokio::sync::{OwnedSemaphorePermit, oneshot};
 
 use crate::{
-    core::{Core, CoreError, Effects, MinuteRuling, RulingEntry, SealedView, Session},
+    core::{Core, CoreError, Effects, MinuteRuling, Revision, RulingEntry, SealedView, Session},
     published::{Board, Published},
     telemetry::{EventResult, Gauge, Metrics, RuleOutcome, Stage},
 };
@@ -124,9 +124,18 @@ impl Pipeline {
     }
 
     /// What the log's records caused before a crash and the journals do not hold yet.
-    pub fn resume(&self, rulings: &[MinuteRuling], transitions: Vec<Transition>, unoffered: Vec<Transition>) {
+    pub fn resume(
+        &self,
+        rulings: &[MinuteRuling],
+        revisions: &[Revision],
+        transitions: Vec<Transition>,
+        unoffered: Vec<Transition>,
+    ) {
         for ruling in rulings {
             self.journal(JournalTopic::Verdicts, &RulingEntry::of(ruling));
+        }
+        for revision in revisions {
+            self.journal(JournalTopic::Verdicts, revision);
         }
         if !transitions.is_empty() {
             self.journal_transitions(transitions);
@@ -165,6 +174,9 @@ impl Pipeline {
         self.measure(&effects);
         for ruling in effects.rulings.iter().filter(|ruling| ruling.fresh) {
             self.journal(JournalTopic::Verdicts, &RulingEntry::of(ruling));
+        }
+        for revision in &effects.revisions {
+            self.journal(JournalTopic::Verdicts, revision);
         }
         if !effects.transitions.is_empty() {
             self.journal_transitions(effects.transitions.clone());
@@ -254,7 +266,13 @@ impl Pipeline {
             Ok(encoded) => {
                 let record = Box::new(record);
                 let then = move |written: Result<Lsn, LogError>| match written {
-                    Ok(lsn) => inbox.put(Event::Committed { lsn, record, answer: None, admitted: None, span: tracing::Span::none() }),
+                    Ok(lsn) => inbox.put(Event::Committed {
+                        lsn,
+                        record,
+                        answer: None,
+                        admitted: None,
+                        span: tracing::Span::none(),
+                    }),
                     Err(error) => tracing::error!(%error, "the log did not take a record of the engine's own"),
                 };
                 self.log.append(encoded, Box::new(then));

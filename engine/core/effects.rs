@@ -6,6 +6,8 @@ use tidewatch_model::{Minute, SessionId};
 use tidewatch_rules::Verdict;
 use tidewatch_views::Sealer;
 
+use super::revisions::Revision;
+
 /// Counted + duplicate + rejected + late = sent.
 #[derive(Debug, Default)]
 pub struct Effects {
@@ -24,6 +26,8 @@ pub struct Effects {
     pub failures: Vec<(String, u64, String)>,
     pub sealed: Vec<SealedView>,
     pub rulings: Vec<MinuteRuling>,
+    /// Corrected minutes judged again just now whose findings changed; they belong into the journal.
+    pub revisions: Vec<Revision>,
     pub transitions: Vec<Transition>,
 }
 
@@ -42,6 +46,14 @@ pub struct MinuteRuling {
     pub by: Sealer,
     pub verdicts: Vec<Verdict>,
     pub fresh: bool,
+}
+
+/// An entry of the journal of verdicts.
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(untagged)]
+pub enum VerdictEntry {
+    Revision(Revision),
+    Ruling(RulingEntry),
 }
 
 /// A ruling as the journal holds it: rules without a finding by name only.

@@ -6,11 +6,13 @@ mod ledger;
 mod liveness;
 mod minutes;
 mod recovery;
+mod revisions;
 mod rulings;
 mod tables;
 
-pub use effects::{Effects, MinuteRuling, RulingEntry, SealedView};
+pub use effects::{Effects, MinuteRuling, RulingEntry, SealedView, VerdictEntry};
 pub use recovery::{Known, Recollection};
+pub use revisions::{Change, Revision};
 pub use tables::{alerts_schema, corrections_schema, late_schema, rejected_schema, rules_schema, verdicts_schema};
 
 use std::{
@@ -30,6 +32,7 @@ use tidewatch_views::{Applied, Operator, OperatorLimits, Sealer, Sequenced, Stre
 use crate::telemetry::{Metrics, Stage};
 use ledger::Ledger;
 use liveness::Liveness;
+use revisions::Revisions;
 use rulings::Rulings;
 
 /// What the core is made of.
@@ -90,6 +93,7 @@ pub struct Core {
     operator: Operator,
     head: Head,
     rulings: Rulings,
+    revisions: Revisions,
     liveness: Liveness,
     tables: Tables,
     sessions: BTreeMap<SessionId, Session>,
@@ -119,6 +123,7 @@ impl Core {
             operator,
             head: Head::new(&plan.views, limits.head_bytes_max)?,
             rulings: Rulings::new(rules, limits.rules)?,
+            revisions: Revisions::default(),
             liveness: Liveness::default(),
             tables,
             sessions: BTreeMap::new(),
@@ -172,7 +177,8 @@ impl Core {
 
     /// Verdicts that the journal holds already: they are never computed again.
     pub fn know(&mut self, known: Known) {
-        self.rulings.know(known);
+        self.rulings.know(known.verdicts);
+        self.revisions.know(known.revisions);
     }
 
     /// Applies one record. An error means that the record and the views do not fit; the state is then unchanged but
@@ -260,6 +266,7 @@ impl Core {
         }
         for correction in applied.corrections {
             effects.corrections += 1;
+            self.revisions.corrected(correction.minute);
             let cause = if correction.by == Sealer::Live { "late event" } else { "replay" };
             for (at, partial) in correction.views.into_iter().enumerate().filter(|(_, partial)| !partial.is_empty()) {
                 if let Some(view) = self.operator.views().get(at) {
@@ -284,10 +291,12 @@ impl Core {
             let _judging = stages.as_ref().map(|stages| stages.time(Stage::JudgeMinute));
             self.rule(sealed.minute, sealed.by, &mut effects);
         }
+        self.revise(lsn, &mut effects);
         if !effects.sealed.is_empty()
             && let Some(newest) = self.operator.sealed().newest()
         {
-            self.head.retain(newest.end());
+            // Retention counts from live traffic where there is any: history does not move it.
+            self.head.retain(self.operator.watermark().unwrap_or(newest.end()));
         }
         Ok(effects)
     }
@@ -298,18 +307,43 @@ impl Core {
             Sealer::Live => true,
             Sealer::Session(session) => self.sessions.get(&session).is_some_and(|session| session.notify),
         };
-        let alerts = self.alerts_table();
-        let reading = Reading::new(
-            minutes::tables(&self.head.snapshot()),
-            [alerts],
-            Scope::sealed(minute, minute),
-            tidewatch_query::Baselines::shared(),
-        );
+        let reading = self.reading_of(minute);
         let (ruling, transitions) = self.rulings.judge(minute, by, notify, &reading);
         self.tables.verdicts.push(tables::verdict_rows(&ruling.verdicts));
+        self.revisions.given(minute, &ruling.verdicts);
         self.tables.alerts.push(tables::transition_rows(&transitions));
         effects.rulings.push(ruling);
         effects.transitions.extend(transitions);
+    }
+
+    /// What the rules read to judge a minute.
+    fn reading_of(&self, minute: Minute) -> Reading {
+        let views = minutes::tables(&self.head.snapshot());
+        let scope = Scope::sealed(minute, minute);
+        Reading::new(views, [self.alerts_table()], scope, tidewatch_query::Baselines::shared())
+    }
+
+    /// Judges minutes again that were corrected: their verdicts stand, and the journal says what would have been.
+    fn revise(&mut self, lsn: Lsn, effects: &mut Effects) {
+        for _ in 0..limits::REVISIONS_PER_RECORD_MAX {
+            let Some(minute) = self.revisions.next() else { return };
+            let revision = match self.revisions.known(minute, lsn) {
+                Some(known) => {
+                    self.revisions.replay(&known);
+                    known
+                }
+                None => {
+                    let verdicts = self.rulings.compute(minute, &self.reading_of(minute));
+                    let revision = self.revisions.compare(minute, lsn, &verdicts);
+                    if revision.changes.is_empty() {
+                        continue;
+                    }
+                    effects.revisions.push(revision.clone());
+                    revision
+                }
+            };
+            self.tables.verdicts.push(tables::revision_rows(&revision));
+        }
     }
 
     fn alerts_table(&self) -> NamedTable {

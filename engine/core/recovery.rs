@@ -5,15 +5,16 @@ use std::collections::{HashMap, HashSet};
 
 use tidewatch_alerts::{OutboxEvent, Transition, TransitionKey};
 use tidewatch_log::{Journal, JournalTopic};
-use tidewatch_model::{Minute, SessionId};
+use tidewatch_model::{Lsn, Minute, SessionId};
 use tidewatch_rules::Verdict;
 
-use super::effects::RulingEntry;
+use super::{effects::VerdictEntry, revisions::Revision};
 
 /// Verdicts that are not to be computed again.
 #[derive(Debug, Default)]
 pub struct Known {
     pub verdicts: HashMap<(Minute, Option<SessionId>), Vec<Verdict>>,
+    pub revisions: HashMap<(Minute, Lsn), Revision>,
 }
 
 /// All that the journals hold.
@@ -39,11 +40,15 @@ impl Recollection {
     pub fn recall(&mut self, journal: &Journal) -> Result<(), JournalError> {
         let wrong = |source| JournalError { topic: journal.topic, source };
         match journal.topic {
-            JournalTopic::Verdicts => {
-                let entry: RulingEntry = serde_json::from_slice(&journal.json).map_err(wrong)?;
-                let key = (entry.minute, entry.session);
-                self.known.verdicts.entry(key).or_insert_with(|| entry.into_verdicts());
-            }
+            JournalTopic::Verdicts => match serde_json::from_slice::<VerdictEntry>(&journal.json).map_err(wrong)? {
+                VerdictEntry::Ruling(entry) => {
+                    let key = (entry.minute, entry.session);
+                    self.known.verdicts.entry(key).or_insert_with(|| entry.into_verdicts());
+                }
+                VerdictEntry::Revision(revision) => {
+                    self.known.revisions.insert((revision.minute, revision.as_of), revision);
+                }
+            },
             JournalTopic::Alerts => {
                 let transitions: Vec<Transition> = serde_json::from_slice(&journal.json).map_err(wrong)?;
                 self.transitions.extend(transitions.iter().map(|transition| transition.key));

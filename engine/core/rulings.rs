@@ -12,7 +12,7 @@ use tidewatch_query::Reading;
 use tidewatch_rules::{RuleLimits, RuleSet, Verdict};
 use tidewatch_views::Sealer;
 
-use super::{effects::MinuteRuling, recovery::Known};
+use super::effects::MinuteRuling;
 
 #[derive(Debug)]
 pub struct Rulings {
@@ -57,8 +57,8 @@ impl Rulings {
         &self.newest
     }
 
-    pub fn know(&mut self, known: Known) {
-        self.known = known.verdicts;
+    pub fn know(&mut self, verdicts: HashMap<(Minute, Option<SessionId>), Vec<Verdict>>) {
+        self.known = verdicts;
     }
 
     pub fn end_session(&mut self, session: SessionId) {
@@ -97,7 +97,8 @@ impl Rulings {
         (ruling, transitions)
     }
 
-    fn compute(&self, minute: Minute, reading: &Reading) -> Vec<Verdict> {
+    /// All rules' verdicts on a minute, of no consequence for the alerts.
+    pub fn compute(&self, minute: Minute, reading: &Reading) -> Vec<Verdict> {
         match self.runtime.block_on(self.rules.judge(minute, reading, self.limits)) {
             Ok(verdicts) => verdicts,
             Err(error) => {

@@ -11,6 +11,8 @@ use tidewatch_log::Rejected;
 use tidewatch_model::{EventTime, Lsn, Minute};
 use tidewatch_rules::Verdict;
 
+use super::revisions::{Change, Revision};
+
 fn time() -> DataType {
     DataType::Timestamp(TimeUnit::Microsecond, Some("UTC".into()))
 }
@@ -160,6 +162,24 @@ pub fn verdict_rows(verdicts: &[Verdict]) -> RecordBatch {
     let mut arrays = vec![times(minutes.into_iter())];
     arrays.extend(columns.into_iter().map(|column| texts(column.into_iter())));
     rows(verdicts_schema(), arrays)
+}
+
+/// What a correction changed in a minute's verdict.
+pub fn revision_rows(revision: &Revision) -> RecordBatch {
+    let text = |of: &dyn Fn(&Change) -> Option<String>| texts(revision.changes.iter().map(of));
+    let outcome = |change: &Change| if change.would_have_fired { "would have fired" } else { "would not have fired" };
+    rows(
+        verdicts_schema(),
+        vec![
+            times(revision.changes.iter().map(|_| revision.minute.start().micros())),
+            text(&|change| Some(change.rule.clone())),
+            text(&|change| Some(outcome(change).to_owned())),
+            text(&|change| Some(change.severity.to_string())),
+            text(&|change| serde_json::to_string(&change.labels).ok()),
+            text(&|_| None),
+            text(&|change| Some(change.summary.clone())),
+        ],
+    )
 }
 
 /// Values as JSON text; numbers that JSON does not have are text in it.

@@ -36,6 +36,14 @@ pub const OPEN_MINUTES_MAX: usize = 576_000;
 /// counters go on counting.
 pub const LEDGER_ROWS_MAX: usize = 100_000;
 
+/// Judged minutes whose findings are remembered, so that a correction can be compared with them: two days.
+/// At the limit: a correction to an older minute is kept and counted, and the minute is not judged again.
+pub const REVISED_MINUTES_MAX: usize = 2_880;
+
+/// Corrected minutes that are judged again after one record; the rest wait for the next, so that a replay over judged
+/// history does not hold up what is live.
+pub const REVISIONS_PER_RECORD_MAX: usize = 8;
+
 /// Producers and replay sessions remembered for de-duplication by sequence.
 /// At the limit: the one heard of longest ago is forgotten.
 pub const PRODUCERS_MAX: usize = 10_000;
