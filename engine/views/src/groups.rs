@@ -174,14 +174,27 @@ impl Groups {
     }
 
     /// The slot for a key beyond the limit: the overflow key becomes `__other__`; where the view names none, or where
-    /// even those have grown past the limit again, every key does.
+    /// such keys have reached the limit, too, every key does.
     fn other_slot(&mut self, keys: &[ArrayRef], row: usize, minute: i64) -> Result<u32, DataFusionError> {
         self.overflowed += 1;
-        let total = self.minutes.get(&Minute::from_index(minute)).map_or(0, |open| open.slots.len());
-        let one = match self.view.limit.overflow {
-            Some(column) if total < self.view.limit.keys_max.saturating_mul(2) => Some(column),
-            _ => None,
-        };
+        if let Some(column) = self.view.limit.overflow {
+            let key = self.other_key(keys, row, Some(column))?;
+            let hash = slot_hash(minute, &key);
+            if let Some(slot) = self.lookup(hash, minute, &key) {
+                return Ok(slot);
+            }
+            let others = self.minutes.get(&Minute::from_index(minute)).map_or(0, |open| open.slots.len() - open.own);
+            if others < self.view.limit.keys_max {
+                return Ok(self.insert(hash, minute, &key, false));
+            }
+        }
+        let key = self.other_key(keys, row, None)?;
+        let hash = slot_hash(minute, &key);
+        Ok(self.lookup(hash, minute, &key).unwrap_or_else(|| self.insert(hash, minute, &key, false)))
+    }
+
+    /// A row's key with one column, or every column, made `__other__`.
+    fn other_key(&self, keys: &[ArrayRef], row: usize, one: Option<usize>) -> Result<KeyBytes, DataFusionError> {
         let replaced: Vec<ArrayRef> = keys
             .iter()
             .enumerate()
@@ -192,12 +205,7 @@ impl Groups {
             )
             .collect();
         let encoded = self.codec.encode(&replaced)?;
-        let key: &[u8] = match &encoded {
-            Some(rows) => rows.row(0).data(),
-            None => &[],
-        };
-        let hash = slot_hash(minute, key);
-        Ok(self.lookup(hash, minute, key).unwrap_or_else(|| self.insert(hash, minute, key, false)))
+        Ok(encoded.map_or_else(KeyBytes::default, |rows| rows.row(0).data().into()))
     }
 
     /// The oldest open minute.

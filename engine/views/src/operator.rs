@@ -125,9 +125,17 @@ pub struct Operator {
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Fate {
     Open,
+    /// The session has left the event's minute and live traffic has not: it counts there.
+    Live,
     Correction,
     Duplicate,
     Late(LateReason),
+}
+
+impl Fate {
+    fn counts(self) -> bool {
+        matches!(self, Self::Open | Self::Live | Self::Correction)
+    }
 }
 
 impl Operator {
@@ -257,6 +265,7 @@ impl Operator {
         let heard = events.producer.and_then(|s| self.last_sequence(events.partition, s.producer));
         let ids = self.schema.id().map(|at| events.rows.column(at)).map(Ids::of);
         let is_live = matches!(events.partition, Partition::Live(_));
+        let live_from = if is_live { None } else { self.live.next() };
         let domain = match events.partition {
             Partition::Live(_) => &mut self.live,
             Partition::Session(session) => match self.sessions.get_mut(&session) {
@@ -266,7 +275,6 @@ impl Operator {
         };
         let watermark = domain.watermark();
         let horizon = watermark.map(|w| w.minus(self.schema.correction_horizon.plus(domain.lateness)).minute().start());
-        let vouched = watermark.map(|w| domain.ids.vouches_from(w));
         let open_from = watermark.map(EventTime::minute);
         let mut open_minutes = None;
         let mut fates = Vec::with_capacity(times.len());
@@ -279,8 +287,9 @@ impl Operator {
                 Some(sequenced.first.saturating_add(offset) <= heard?)
             };
             let id = ids.as_ref().and_then(|ids| ids.hash(row));
-            let beyond = horizon.is_some_and(|horizon| time < horizon)
-                || (id.is_some() && vouched.is_some_and(|vouched| time < vouched));
+            // Asked for each row: a full memory forgets its oldest minute in the middle of a batch.
+            let unvouched = || watermark.is_some_and(|watermark| time < domain.ids.vouches_from(watermark));
+            let beyond = horizon.is_some_and(|horizon| time < horizon) || (id.is_some() && unvouched());
             fates.push(if repeated() == Some(true) {
                 Fate::Duplicate
             } else if beyond {
@@ -289,7 +298,8 @@ impl Operator {
                 Fate::Duplicate
             } else if open_from.is_some_and(|open_from| minute < open_from) || (is_live && self.sealed.contains(minute))
             {
-                Fate::Correction
+                let live_has_it = live_from.is_some_and(|from| minute >= from) && !self.sealed.contains(minute);
+                if live_has_it { Fate::Live } else { Fate::Correction }
             } else {
                 let open: &mut BTreeSet<Minute> = open_minutes.get_or_insert_with(|| domain.open_minutes());
                 if open.len() >= limits::OPEN_MINUTES_MAX && !open.contains(&minute) {
@@ -316,8 +326,7 @@ impl Operator {
                 applied.late.push((rows, reason));
             }
         }
-        let counts = |fate| matches!(fate, Fate::Open | Fate::Correction);
-        applied.accepted = picked(events.rows, minutes, fates, counts)?.map(|(rows, _)| rows);
+        applied.accepted = picked(events.rows, minutes, fates, Fate::counts)?.map(|(rows, _)| rows);
         applied.absorbed = vec![Absorbed::default(); self.views.len()];
         if let Some((rows, minutes)) = picked(events.rows, minutes, fates, |fate| fate == Fate::Correction)? {
             self.correct(events.partition, &rows, &minutes, applied)?;
@@ -334,9 +343,10 @@ impl Operator {
                 domain.saw(Minute::from_index(*first));
                 domain.saw(Minute::from_index(*last));
             }
-            for (groups, absorbed) in domain.open.iter_mut().zip(&mut applied.absorbed) {
-                add_absorbed(absorbed, groups.absorb(&rows, &minutes));
-            }
+            absorb(&mut domain.open, &rows, &minutes, applied);
+        }
+        if let Some((rows, minutes)) = picked(events.rows, minutes, fates, |fate| fate == Fate::Live)? {
+            absorb(&mut self.live.open, &rows, &minutes, applied);
         }
         Ok(())
     }
@@ -350,9 +360,7 @@ impl Operator {
         applied: &mut Applied,
     ) -> Result<(), DataFusionError> {
         let mut scratch = self.views.iter().map(|view| Groups::new(Arc::clone(view))).collect::<Result<Vec<_>, _>>()?;
-        for (groups, absorbed) in scratch.iter_mut().zip(&mut applied.absorbed) {
-            add_absorbed(absorbed, groups.absorb(rows, minutes));
-        }
+        absorb(&mut scratch, rows, minutes, applied);
         let touched: BTreeSet<i64> = minutes.iter().copied().collect();
         for minute in touched.into_iter().map(Minute::from_index) {
             self.sealed.insert(minute);
@@ -443,6 +451,13 @@ fn sealer(partition: Partition) -> Sealer {
 /// A session has one producer, the session itself.
 fn session_key(session: SessionId) -> String {
     format!("{:016x}", session.0)
+}
+
+/// Adds rows to the groups of each view.
+fn absorb(views: &mut [Groups], rows: &RecordBatch, minutes: &[i64], applied: &mut Applied) {
+    for (groups, absorbed) in views.iter_mut().zip(&mut applied.absorbed) {
+        add_absorbed(absorbed, groups.absorb(rows, minutes));
+    }
 }
 
 fn add_absorbed(total: &mut Absorbed, more: Absorbed) {

@@ -4,9 +4,17 @@ use std::{collections::BTreeSet, sync::Arc};
 
 use arrow::datatypes::{DataType, Field};
 use datafusion::{
-    common::{DFSchema, ScalarValue, tree_node::TreeNode},
+    common::{
+        DFSchema, ScalarValue,
+        tree_node::{Transformed, TreeNode},
+    },
     datasource::empty::EmptyTable,
-    logical_expr::{Expr, ExprSchemable, LogicalPlan, Operator},
+    logical_expr::{
+        Expr, ExprSchemable, LogicalPlan, Operator,
+        expr::ScalarFunction,
+        simplify::{ExprSimplifyResult, SimplifyContext},
+    },
+    physical_plan::PhysicalExpr,
     prelude::SessionContext,
     sql::{
         parser::Statement as DfStatement,
@@ -91,10 +99,7 @@ impl Compiler<'_> {
         let inner = self.inner_fields(window)?;
         let aggregates = self.aggregates()?;
         let outputs = self.outputs(window, &aggregates)?;
-        let state = self.session.state();
-        let physical = |expr: Expr, schema: &DFSchema| {
-            state.create_physical_expr(expr, schema).map_err(|error| self.source.refuse_plan(&error))
-        };
+        let physical = |expr: Expr, schema: &DFSchema| self.physical(expr, schema);
         let inner_df = self.inner_df(window)?;
         let keys: Vec<usize> = (0..self.shape.groups.len()).filter(|at| *at != window).collect();
         let keys_physical = keys
@@ -131,6 +136,29 @@ impl Compiler<'_> {
             inner: inner_schema(inner.into_iter()),
             fill_horizon,
         })
+    }
+
+    /// An expression that is ready to run. Some functions (`coalesce`, `nvl2`, `arrow_cast`) exist only until they are
+    /// rewritten as what they stand for, which the planning of one expression does not do by itself. The optimiser's
+    /// other rewrites are left out: one of them loses the guard of `CASE WHEN n <> 0 THEN 1 / n > x END`.
+    fn physical(&self, expr: Expr, schema: &DFSchema) -> Result<Arc<dyn PhysicalExpr>, Refusal> {
+        let state = self.session.state();
+        let context = SimplifyContext::builder()
+            .with_schema(Arc::new(schema.clone()))
+            .with_config_options(Arc::clone(state.config_options()))
+            .build();
+        let rewritten = expr.transform_up(|expr| match expr {
+            Expr::ScalarFunction(call) => Ok(match call.func.simplify(call.args, &context)? {
+                ExprSimplifyResult::Simplified(expr) => Transformed::yes(expr),
+                ExprSimplifyResult::Original(args) => {
+                    Transformed::no(Expr::ScalarFunction(ScalarFunction { func: call.func, args }))
+                }
+            }),
+            other => Ok(Transformed::no(other)),
+        });
+        rewritten
+            .and_then(|expr| state.create_physical_expr(expr.data, schema))
+            .map_err(|error| self.source.refuse_plan(&error))
     }
 
     fn key_limit(&self, outputs: &Outputs, keys: &[usize]) -> Result<KeyLimit, Refusal> {
@@ -252,10 +280,7 @@ impl Compiler<'_> {
 
     /// Each aggregate, and whether it can never be negative.
     fn aggregates(&self) -> Result<Vec<(Aggregate, bool)>, Refusal> {
-        let state = self.session.state();
-        let physical = |expr: &Expr| {
-            state.create_physical_expr(expr.clone(), &self.shape.input).map_err(|error| self.source.refuse_plan(&error))
-        };
+        let physical = |expr: &Expr| self.physical(expr.clone(), &self.shape.input);
         let compile = |expr: &Expr| {
             let Some(call) = call_of(expr) else {
                 return Err(self.source.refuse_at("SELECT", format!("`{expr}` is not an aggregate")));
