@@ -1,0 +1,166 @@
+//! The engine under test: a core behind a log in memory. A restart forgets the core, reads the log and applies it to
+//! a new one.
+
+use std::{path::Path, sync::Arc, time::Duration};
+
+use arrow::array::RecordBatch;
+use tidewatch::core::{Core, CoreLimits, Effects, Plan};
+use tidewatch_log::{
+    Advance, AdvanceCause, Encoded, Events, LogConfig, MemFs, Producer, Reader, Record, Rejected, SessionEnded,
+    SessionOpened, Writer,
+};
+use tidewatch_model::{EventTime, Lsn, Minute, Partition, SessionId, Span};
+use tidewatch_store::ViewSnapshot;
+use tidewatch_views::{Stream, compile_view};
+
+use super::{
+    events::columns,
+    traffic::{Source, Step, Submission},
+    views::RandomView,
+};
+
+const DIR: &str = "/log";
+/// All the time there is, for reading whole views.
+const FIRST: Minute = Minute::from_index(0);
+const LAST: Minute = Minute::from_index(100_000_000);
+
+/// A view's rows as readers see them, without the last column, which says whether they are sealed.
+#[derive(Debug, PartialEq)]
+pub struct ViewRows {
+    pub sealed: RecordBatch,
+    pub open: RecordBatch,
+}
+
+pub struct Engine {
+    plan: Plan,
+    limits: CoreLimits,
+    fs: MemFs,
+    writer: Writer,
+    core: Core,
+}
+
+impl Engine {
+    pub fn new(stream: Stream, views: &[RandomView], ids_max: usize) -> Result<Self, String> {
+        let compiled = views.iter().map(|view| {
+            compile_view(&stream, "view.sql", &view.sql())
+                .map(Arc::new)
+                .map_err(|refusal| format!("{refusal}\n{}", view.sql()))
+        });
+        let plan = Plan { views: compiled.collect::<Result<_, _>>()?, stream, rules: Vec::new() };
+        let limits = CoreLimits { ids_max, head_bytes_max: 1 << 40, raw_bytes_max: 1 << 40, rules: Default::default() };
+        let core = Core::new(&plan, limits).map_err(|error| error.to_string())?;
+        let fs = MemFs::new();
+        let writer = open_log(&fs)?;
+        Ok(Self { plan, limits, fs, writer, core })
+    }
+
+    pub fn stream(&self) -> &Stream {
+        &self.plan.stream
+    }
+
+    /// Does what a step says; a restart has no effects.
+    pub fn step(&mut self, step: &Step) -> Result<Effects, String> {
+        let record = match step {
+            Step::Submit(submission) => self.events(submission),
+            Step::Advance { partition, watermark } => Record::Advance(Advance {
+                stream: "events".to_owned(),
+                partition: Partition::Live(*partition),
+                watermark: EventTime::from_micros(*watermark),
+                at: EventTime::from_micros(*watermark),
+                cause: AdvanceCause::Idle,
+            }),
+            Step::Open { session, lateness } => Record::SessionOpened(SessionOpened {
+                stream: "events".to_owned(),
+                session: SessionId(*session),
+                name: format!("session {session}"),
+                lateness: Span::from_micros(*lateness),
+                notify: false,
+                at: EventTime::default(),
+            }),
+            Step::End { session } => Record::SessionEnded(SessionEnded {
+                stream: "events".to_owned(),
+                session: SessionId(*session),
+                at: EventTime::default(),
+            }),
+            Step::Restart => return self.restart().map(|()| Effects::default()),
+        };
+        let encoded = Encoded::new(&record).map_err(|error| error.to_string())?;
+        let lsn = self.writer.append(&encoded).map_err(|error| error.to_string())?;
+        self.writer.commit(&|| Duration::ZERO).map_err(|error| error.to_string())?;
+        self.core.apply(lsn, &record).map_err(|error| error.to_string())
+    }
+
+    fn events(&self, submission: &Submission) -> Record {
+        let taken = submission.sent.iter().enumerate().filter(|(_, event)| event.is_some());
+        let offsets: Vec<u32> = taken.map(|(place, _)| place as u32).collect();
+        let refused = submission.sent.iter().enumerate().filter(|(_, event)| event.is_none());
+        let rejected: Vec<Rejected> = refused
+            .map(|(place, _)| Rejected {
+                index: place as u32,
+                reason: "malformed".to_owned(),
+                field: String::new(),
+                event: String::new(),
+            })
+            .collect();
+        let producer = submission.numbering.as_ref().map(|numbering| Producer {
+            id: numbering.producer.clone(),
+            first_sequence: numbering.first,
+            offsets: (!rejected.is_empty()).then_some(offsets),
+        });
+        let rows = columns(&self.plan.stream.schema, submission.sent.iter().flatten());
+        let newest = submission.sent.iter().flatten().map(|event| event.at).max().unwrap_or_default();
+        Record::Events(Events {
+            stream: "events".to_owned(),
+            partition: match submission.source {
+                Source::Live(partition) => Partition::Live(partition),
+                Source::Session(session) => Partition::Session(SessionId(session)),
+            },
+            arrived_at: EventTime::from_micros(newest),
+            producer,
+            rows,
+            rejected,
+        })
+    }
+
+    /// Crashes, and comes back with what the log holds.
+    fn restart(&mut self) -> Result<(), String> {
+        let last = self.writer.durable();
+        self.fs.crash();
+        self.writer = open_log(&self.fs)?;
+        if self.writer.durable() != last {
+            return Err(format!("the log was durable to {last} and came back with {}", self.writer.durable()));
+        }
+        self.core = Core::new(&self.plan, self.limits).map_err(|error| error.to_string())?;
+        let schemas = [Arc::clone(&self.plan.stream.schema)].into_iter().collect();
+        let reader = Reader::open(Arc::new(self.fs.clone()), Path::new(DIR), Lsn(1), last, schemas);
+        for read in reader.map_err(|error| error.to_string())? {
+            let (lsn, record) = read.map_err(|error| error.to_string())?;
+            self.core.apply(lsn, &record).map_err(|error| error.to_string())?;
+        }
+        if self.core.applied() == last { Ok(()) } else { Err(format!("{last} records were not all applied")) }
+    }
+
+    /// Every row of every view.
+    pub fn rows(&self) -> Result<Vec<ViewRows>, String> {
+        let open = self.core.operator().open_rows();
+        let snapshot = self.core.head().snapshot_with_open(open).map_err(|error| error.to_string())?;
+        Ok(snapshot.views().iter().map(|view| view_rows(view)).collect())
+    }
+}
+
+fn view_rows(view: &ViewSnapshot) -> ViewRows {
+    let but_last = |batch: &RecordBatch| {
+        let columns: Vec<usize> = (0..batch.num_columns() - 1).collect();
+        // The columns are the batch's own.
+        batch.project(&columns).unwrap()
+    };
+    ViewRows {
+        sealed: but_last(&view.sealed_rows(FIRST, LAST).batch),
+        open: but_last(&view.open_rows(FIRST, LAST).batch),
+    }
+}
+
+fn open_log(fs: &MemFs) -> Result<Writer, String> {
+    let opened = Writer::open(Arc::new(fs.clone()), Path::new(DIR), &LogConfig::new(7));
+    opened.map(|(writer, _)| writer).map_err(|error| error.to_string())
+}
