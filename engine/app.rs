@@ -8,7 +8,7 @@ use std::{
     time::Duration,
 };
 
-use anyhow::{Context, bail};
+use anyhow::Context;
 use tidewatch_alerts::{Outbox, RetryPolicy, Route, Routing, SeverityMatch, Transition};
 use tidewatch_log::{
     Commit, DataFolderLock, Log, LogConfig, LogError, Observer, Reader, Record, Schemas, StdFs, Writer,
@@ -62,6 +62,11 @@ pub struct Running {
     _lock: DataFolderLock,
 }
 
+/// Streams and views that cannot be used: `file:line: reason`, one each. They are wrong input, like a wrong setting.
+#[derive(Debug, thiserror::Error)]
+#[error("{}", .0.join("\n"))]
+pub struct Refusals(pub Vec<String>);
+
 /// Compiles the configured files. Every refusal is listed; rules that are broken are reported and left out later.
 pub fn plan(config: &Config) -> anyhow::Result<Plan> {
     let files = config::queries::load(&config.queries)?;
@@ -79,8 +84,12 @@ pub fn plan(config: &Config) -> anyhow::Result<Plan> {
     }
     let stream = match (streams.as_slice(), refusals.is_empty()) {
         ([stream], true) if stream.schema.name() == "transactions" => stream.clone(),
-        (_, false) => bail!("{}", refusals.join("\n")),
-        _ => bail!("the folder `streams` must hold exactly one stream, `transactions`; this version takes in no other"),
+        (_, false) => return Err(Refusals(refusals).into()),
+        _ => {
+            let reason =
+                "the folder `streams` must hold exactly one stream, `transactions`; this version takes in no other";
+            return Err(Refusals(vec![reason.to_owned()]).into());
+        }
     };
     for file in files {
         if file.path.starts_with("views/") {
@@ -97,7 +106,7 @@ pub fn plan(config: &Config) -> anyhow::Result<Plan> {
             refusals.push(format!("two files define the view `{}`", view.meta.name));
         }
     }
-    if refusals.is_empty() { Ok(Plan { stream, views, rules }) } else { bail!("{}", refusals.join("\n")) }
+    if refusals.is_empty() { Ok(Plan { stream, views, rules }) } else { Err(Refusals(refusals).into()) }
 }
 
 pub fn core_limits(config: &Config) -> CoreLimits {
@@ -359,6 +368,7 @@ impl Running {
             queries: Arc::new(Semaphore::new(config.query.concurrency)),
             questions: Front::questions(),
             partitions: config.log.partitions,
+            sessions: std::sync::Mutex::default(),
             started_at,
         });
         let (shutdown, stopping) = watch::channel(false);

@@ -1,13 +1,19 @@
 //! `Front`: the engine as the servers see it. It admits batches into the log, asks the pipeline for readings, and
 //! reads what is published.
 
-use std::{collections::BTreeMap, sync::Arc, time::Duration};
+use std::{
+    collections::BTreeMap,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Duration,
+};
 
 use arrow::array::{Array, AsArray, Int64Array, RecordBatch, StringArray, TimestampMicrosecondArray};
 use async_trait::async_trait;
 use futures::StreamExt;
 use tidewatch_log::{Encoded, Events, Log, LogError, Record, SessionEnded, SessionOpened};
-use tidewatch_model::{Clock, Lsn, Minute, Partition, SessionId, Severity, StreamSchema, hash64};
+use tidewatch_model::{
+    Clock, EventTime, Lsn, Minute, Partition, SessionId, Severity, Span, StreamSchema, hash64, limits,
+};
 use tidewatch_query::{QueryLimits, Reading};
 use tidewatch_rules::{Outcome, PremiseError, RuleLimits, RuleSet};
 use tidewatch_serve::{
@@ -27,6 +33,9 @@ use crate::{
     published::Board,
     telemetry::{Metrics, QueryOutcome, Stage},
 };
+
+/// How long a session that was opened counts as open although nobody ended it.
+const SESSION_CLAIM: Span = Span::from_minutes(60);
 
 /// Minutes that the live page shows.
 const VOLUME_MINUTES: i64 = 180;
@@ -48,6 +57,8 @@ pub struct Front {
     pub queries: Arc<Semaphore>,
     pub questions: Arc<Semaphore>,
     pub partitions: u16,
+    /// Replay sessions that were opened since the start and have not ended, and when.
+    pub sessions: Mutex<BTreeMap<SessionId, EventTime>>,
     pub started_at: tidewatch_model::EventTime,
 }
 
@@ -103,6 +114,25 @@ impl Front {
             Ok(Err(error)) => Err(QueryError::Internal(error.to_string())),
             Err(_) => Err(QueryError::Unavailable("the engine is stopping".to_owned())),
         }
+    }
+
+    /// A map of numbers is whole whoever panicked while holding it.
+    fn sessions(&self) -> MutexGuard<'_, BTreeMap<SessionId, EventTime>> {
+        self.sessions.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn claim(&self, session: SessionId) -> Result<(), Refusal> {
+        let now = self.clock.now();
+        let mut open = self.sessions();
+        if open.len() >= limits::SESSIONS_OPEN_MAX {
+            // A replay that broke off and was not resumed for an hour must not shut out the next.
+            open.retain(|_, opened| now.since(*opened) < SESSION_CLAIM);
+        }
+        if open.len() >= limits::SESSIONS_OPEN_MAX && !open.contains_key(&session) {
+            return Err(Refusal::Busy { retry_after: Duration::from_secs(10) });
+        }
+        open.insert(session, now);
+        Ok(())
     }
 
     fn partition(&self, submission: &Submission) -> Partition {
@@ -253,6 +283,7 @@ impl Engine for Front {
 
     async fn open_session(&self, request: SessionRequest) -> Result<OpenedSession, Refusal> {
         let session = session_of(&request.name);
+        self.claim(session)?;
         let admitted = self.admit().await?;
         let (asker, answer) = oneshot::channel();
         let record = Record::SessionOpened(SessionOpened {
@@ -277,6 +308,7 @@ impl Engine for Front {
         let durable = self.append(record, Some(Applied::Ended(asker)), admitted)?;
         written(durable).await?;
         let ended = answer.await.map_err(|_| stopping())?;
+        self.sessions().remove(&session);
         Ok(SessionSummary {
             accepted: ended.accepted,
             duplicate: ended.duplicates,

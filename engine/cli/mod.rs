@@ -18,7 +18,7 @@ use clap::{Parser, Subcommand};
 
 pub use settings::SettingsArgs;
 
-use crate::config::ConfigError;
+use crate::{app::Refusals, config::ConfigError};
 
 /// What `tidewatch --help` says of exit codes; `exit_code` keeps to it.
 const EXIT_CODES: &str = "\
@@ -105,7 +105,7 @@ pub fn describe(error: &anyhow::Error) -> String {
 }
 
 pub fn exit_code(error: &anyhow::Error) -> ExitCode {
-    let wrong_input = error.chain().any(|cause| cause.is::<ConfigError>());
+    let wrong_input = error.chain().any(|cause| cause.is::<ConfigError>() || cause.is::<Refusals>());
     ExitCode::from(if wrong_input { WRONG_INPUT } else { FAILED })
 }
 
@@ -152,6 +152,8 @@ mod tests {
         let wrong = ConfigError { problems: Vec::new() };
         let debug = |code: ExitCode| format!("{code:?}");
         assert_eq!(debug(exit_code(&anyhow::Error::new(wrong).context("start"))), debug(ExitCode::from(2)));
+        let refused = Refusals(vec!["views/a.sql:1: no".to_owned()]);
+        assert_eq!(debug(exit_code(&refused.into())), debug(ExitCode::from(2)));
         assert_eq!(debug(exit_code(&anyhow!("disk full"))), debug(ExitCode::from(1)));
         let pipe = io::Error::from(io::ErrorKind::BrokenPipe);
         assert!(reader_went_away(&anyhow::Error::new(pipe).context("cannot print")));

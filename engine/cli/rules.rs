@@ -32,7 +32,16 @@ struct CheckArgs {
 pub fn run(args: &Args, out: &mut dyn Write) -> anyhow::Result<ExitCode> {
     let Command::Check(check) = &args.command;
     let loaded = check.settings.load(&Environment::of_process())?;
-    let plan = app::plan(&loaded.config)?;
+    let plan = match app::plan(&loaded.config) {
+        Ok(plan) => plan,
+        // Without its views a rule cannot be checked.
+        Err(error) => match error.downcast::<app::Refusals>()? {
+            app::Refusals(refusals) => {
+                refusals.iter().try_for_each(|refusal| writeln!(out, "refused: {refusal}"))?;
+                return Ok(ExitCode::from(ANSWER_IS_NO));
+            }
+        },
+    };
     let rules = RuleSet::load(plan.rules.clone(), &catalog(&plan));
     report(&plan, &rules, out)?;
     Ok(if rules.broken().is_empty() { ExitCode::SUCCESS } else { ExitCode::from(ANSWER_IS_NO) })

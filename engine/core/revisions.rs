@@ -82,7 +82,8 @@ impl Revisions {
     pub fn compare(&mut self, minute: Minute, as_of: Lsn, verdicts: &[Verdict]) -> Revision {
         let before = self.given.remove(&minute).unwrap_or_default();
         // A rule that failed says nothing: what it said before stands.
-        let failed = |rule: &str| verdicts.iter().any(|v| v.rule == rule && matches!(v.outcome, Outcome::Failed { .. }));
+        let failed =
+            |rule: &str| verdicts.iter().any(|v| v.rule == rule && matches!(v.outcome, Outcome::Failed { .. }));
         let mut now = findings(verdicts);
         now.extend(before.iter().filter(|(rule, _)| failed(rule)).cloned());
         self.given.insert(minute, now.clone());

@@ -44,6 +44,10 @@ pub const REVISED_MINUTES_MAX: usize = 2_880;
 /// history does not hold up what is live.
 pub const REVISIONS_PER_RECORD_MAX: usize = 8;
 
+/// Replay sessions open at once: each holds open minutes of every view.
+/// At the limit: opening another is refused until one ends (`RESOURCE_EXHAUSTED`).
+pub const SESSIONS_OPEN_MAX: usize = 64;
+
 /// Producers and replay sessions remembered for de-duplication by sequence.
 /// At the limit: the one heard of longest ago is forgotten.
 pub const PRODUCERS_MAX: usize = 10_000;

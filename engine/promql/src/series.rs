@@ -142,16 +142,16 @@ fn samples(
     to_ms: i64,
 ) -> BTreeMap<u32, Vec<Sample>> {
     let (from, to) = minutes_between(from_ms, to_ms);
-    let read_from = match form {
-        Form::Gauge => from,
-        // A running sum starts where the data does.
-        Form::Counter => view.oldest_sealed().unwrap_or(from),
+    let (read_from, read_to) = match form {
+        Form::Gauge => (from, to),
+        // A running sum starts where the data does, and its zero belongs to the minute after it.
+        Form::Counter => (view.oldest_sealed().unwrap_or(from), to.plus(1)),
     };
-    let rows = view.sealed_rows(read_from, to);
+    let rows = view.sealed_rows(read_from, read_to);
     let Some(values) = values(&rows, view.meta().keys.len() + 1 + measure) else { return BTreeMap::new() };
     let minutes = rows.batch.column(0);
     let minutes = minutes.as_primitive::<arrow::datatypes::TimestampMicrosecondType>();
-    let mut series: BTreeMap<u32, (Vec<Sample>, f64)> = BTreeMap::new();
+    let mut series: BTreeMap<u32, (Vec<Sample>, Option<f64>)> = BTreeMap::new();
     for row in 0..rows.batch.num_rows() {
         let number = rows.series.get(row).copied().unwrap_or(u32::MAX);
         if !chosen.contains_key(&number) || values.is_null(row) {
@@ -163,11 +163,10 @@ fn samples(
         let value = match form {
             Form::Gauge => values.value(row),
             Form::Counter => {
-                if *total == 0.0 && samples.is_empty() && (from_ms..=to_ms).contains(&start_ms) {
+                if total.is_none() && (from_ms..=to_ms).contains(&start_ms) {
                     samples.push(Sample { ms: start_ms, value: 0.0 });
                 }
-                *total += values.value(row);
-                *total
+                *total.insert(total.unwrap_or(0.0) + values.value(row))
             }
         };
         if (from_ms..=to_ms).contains(&end_ms) {

@@ -36,6 +36,8 @@ struct ViewHead {
     series: SeriesTable,
     hours: Arc<BTreeMap<i64, Arc<Hour>>>,
     bytes: usize,
+    /// Retention has been kept up to this hour.
+    kept_from: Option<i64>,
 }
 
 /// All views' minutes. `bytes_max` bounds what they hold: beyond it the oldest hour of the largest view goes.
@@ -56,6 +58,7 @@ impl Head {
                 series: SeriesTable::default(),
                 hours: Arc::default(),
                 bytes: 0,
+                kept_from: None,
             })
         });
         Ok(Self { views: views.collect::<Result<_, _>>()?, bytes_max, evicted_minutes: 0 })
@@ -69,13 +72,17 @@ impl Head {
         Ok(stored)
     }
 
-    /// Drops what the views' retention no longer covers.
+    /// Drops what leaves the views' retention as time goes on to `watermark`. History that was older already when it was
+    /// replayed does not leave it and stays, as long as there is room.
     pub fn retain(&mut self, watermark: EventTime) {
         for head in &mut self.views {
             let keep = hour_of(watermark.minus(head.view.meta.retention).minute());
-            while head.hours.first_key_value().is_some_and(|(hour, _)| *hour < keep) {
-                head.drop_oldest();
-            }
+            let before = head.kept_from.map_or(keep, |before| before.max(keep));
+            let kept = head.kept_from.replace(before).unwrap_or(keep);
+            let leaving: Vec<i64> = head.hours.range(kept..before).map(|(hour, _)| *hour).collect();
+            leaving.into_iter().for_each(|hour| {
+                head.drop_hour(hour);
+            });
         }
     }
 
@@ -205,7 +212,12 @@ impl ViewHead {
     }
 
     fn drop_oldest(&mut self) -> u64 {
-        let Some((_, hour)) = Arc::make_mut(&mut self.hours).pop_first() else { return 0 };
+        self.hours.first_key_value().map(|(hour, _)| *hour).map_or(0, |oldest| self.drop_hour(oldest))
+    }
+
+    /// Returns how many minutes went.
+    fn drop_hour(&mut self, hour: i64) -> u64 {
+        let Some(hour) = Arc::make_mut(&mut self.hours).remove(&hour) else { return 0 };
         let bytes: usize = hour.minutes.values().map(|minute| minute.bytes()).sum();
         self.bytes = self.bytes.saturating_sub(bytes);
         hour.minutes.len() as u64
