@@ -298,7 +298,7 @@ impl Metrics {
         let reasons = "Events refused, by reason. They are kept in rejected_events.";
         family(text, "tidewatch_rejections_total", reasons, &self.rejections);
         for (name, help, counter) in [
-            ("tidewatch_sealed_minutes_total", "Minutes sealed.", &self.sealed_minutes),
+            ("tidewatch_windows_sealed_total", "Minutes sealed.", &self.sealed_minutes),
             (
                 "tidewatch_corrections_total",
                 "Events that came for a minute after it was sealed, and were added to it.",
