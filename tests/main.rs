@@ -1,0 +1,9 @@
+//! The integration tests: one binary, because linking it is slow. Each module tests one promise.
+
+mod alerts;
+mod durability;
+mod hostile;
+mod prometheus;
+mod real_data;
+mod streaming_equals_batch;
+mod support;

@@ -1,0 +1,31 @@
+//! What the integration tests stand on: the real binary as a process with ports and a folder of its own, the
+//! shared data, and waiting for a condition. It holds no expectation of its own.
+
+mod engine;
+mod folder;
+mod http;
+mod receiver;
+mod require;
+mod wait;
+
+pub use engine::{Engine, Setup, output, tidewatch};
+pub use folder::Folder;
+pub use http::{get, get_json, post_json, url_encoded};
+pub use receiver::{Delivery, WebhookReceiver};
+pub use require::{program, shared};
+pub use wait::{soon, until};
+
+use tidewatch_model::{Clock, EventTime};
+
+/// What the wall clock says: live events must be near it.
+pub fn now() -> EventTime {
+    tidewatch::clock::SystemClock.now()
+}
+
+/// The seed of a randomised test: `TIDEWATCH_SEED`, else drawn from the clock; printed, so that a failure can be replayed.
+pub fn seed(test: &str) -> u64 {
+    let given = std::env::var("TIDEWATCH_SEED").ok().and_then(|text| text.parse().ok());
+    let seed = given.unwrap_or_else(|| now().micros().unsigned_abs());
+    println!("{test}: seed {seed}; TIDEWATCH_SEED={seed} repeats it");
+    seed
+}
