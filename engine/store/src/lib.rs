@@ -6,6 +6,8 @@ mod hour;
 mod reading;
 mod series;
 mod snapshot;
+#[cfg(test)]
+mod tests;
 
 pub use head::{Head, StoreError, Stored};
 pub use snapshot::{OpenMinute, Rows, Snapshot, ViewSnapshot};
