@@ -29,7 +29,8 @@ pub fn did_you_mean<'a>(wanted: &str, names: impl IntoIterator<Item = &'a str>) 
 /// How many single letters must be inserted, deleted, replaced or swapped with their neighbour to get from one name to
 /// the other, whatever their case (optimal string alignment).
 pub fn edit_distance(left: &str, right: &str) -> usize {
-    let letters = |text: &str| -> Vec<char> { text.chars().take(LETTERS_MAX).map(|c| c.to_ascii_lowercase()).collect() };
+    let letters =
+        |text: &str| -> Vec<char> { text.chars().take(LETTERS_MAX).map(|c| c.to_ascii_lowercase()).collect() };
     let (left, right) = (letters(left), letters(right));
     let width = right.len() + 1;
     // Every index below is of a table of (left.len() + 1) × width cells.

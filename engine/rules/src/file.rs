@@ -6,7 +6,6 @@ use std::{collections::BTreeMap, fmt};
 use serde::Deserialize;
 use tidewatch_model::{Severity, Span};
 
-
 /// Why a rule does not run: where, and what to do about it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct RuleError {

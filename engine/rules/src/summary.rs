@@ -2,7 +2,6 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-
 #[derive(Clone, Debug, PartialEq, Eq)]
 enum Piece {
     Text(String),

@@ -76,7 +76,8 @@ async fn parse(site: Arc<Site>, bytes: Bytes, form: Form, arrival: Arrival) -> R
     if bytes.len() <= INLINE_BYTES_MAX {
         return site.edge.converted(|| site.door.json(&bytes, form, &arrival)).map_err(Problem::too_large);
     }
-    let converted = tokio::task::spawn_blocking(move || site.edge.converted(|| site.door.json(&bytes, form, &arrival))).await;
+    let converted =
+        tokio::task::spawn_blocking(move || site.edge.converted(|| site.door.json(&bytes, form, &arrival))).await;
     let converted = converted.map_err(|_| Problem::internal("the conversion of the events failed"))?;
     converted.map_err(Problem::too_large)
 }

@@ -18,7 +18,11 @@ pub(super) async fn post_query(
     // Every character of the SQL may be escaped with six bytes.
     let fields = body::object(&headers, body, 6 * limits::SQL_BYTES_MAX + 1_024).await?;
     if let Some(stranger) = fields.keys().find(|name| !FIELDS.contains(&name.as_str())) {
-        return Err(Problem::bad(format!("there is no field {}{}", quoted(stranger), tidewatch_model::did_you_mean(stranger, FIELDS))));
+        return Err(Problem::bad(format!(
+            "there is no field {}{}",
+            quoted(stranger),
+            tidewatch_model::did_you_mean(stranger, FIELDS)
+        )));
     }
     let Some(sql) = fields.get("sql").and_then(|sql| sql.as_str()) else {
         return Err(Problem::bad("`sql` is missing: send {\"sql\": \"SELECT …\"}"));
