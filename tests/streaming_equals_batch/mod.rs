@@ -11,7 +11,8 @@
 //! That the test can fail was tried by hand. Each of these changes to the engine makes seed 0 fail: ids forgotten over
 //! a restart (`IdMemory` emptied after recovery), corrections left out (`Operator::correct`), minutes sealed one early
 //! (`Domain::due`). Before they were mended, so did `coalesce` in a view (seed 1), a session's late event that took a
-//! minute away from live traffic (seed 10), a full memory of ids asked once a batch (seed 9), and `__other__` beyond twice the limit on keys (seed 13 of `overflow.rs`).
+//! minute away from live traffic (seed 10), a full memory of ids asked once a batch (seed 9), and `__other__`
+//! beyond twice the limit on keys (seed 13 of `overflow.rs`).
 
 mod batch;
 mod engine;
