@@ -52,7 +52,9 @@ async fn everything(engine: &Engine) -> BTreeMap<&'static str, Vec<String>> {
 
 /// Each rule has judged each sealed minute once: a rule's rows of one minute differ in their labels.
 async fn assert_judged_once(engine: &Engine) {
-    let twice = "SELECT rule, minute, labels, count(*) AS n FROM verdicts GROUP BY ALL HAVING count(*) > 1";
+    // What a correction would have changed is told beside the verdict and is none.
+    let twice = "SELECT rule, minute, labels, count(*) AS n FROM verdicts WHERE outcome NOT LIKE 'would%' \
+                 GROUP BY ALL HAVING count(*) > 1";
     assert_eq!(engine.query(twice).await, Vec::<Value>::new());
     let judged = engine.query("SELECT rule, count(DISTINCT minute) AS n FROM verdicts GROUP BY ALL").await;
     let minutes = "SELECT count(DISTINCT minute) AS n FROM payments_by_status WHERE sealed";
