@@ -299,13 +299,12 @@ impl Running {
             let (last, first) = (found.last(), found.first);
             tokio::task::spawn_blocking(move || recover(&plan, limits, &dir, last, first))
         };
-        let recovered = recovering.await.context("recovery broke off")??;
+        let mut recovered = recovering.await.context("recovery broke off")??;
         for broken in recovered.core.rules().broken() {
             tracing::error!(%broken, "a rule does not run; the others do");
         }
 
         let log = Arc::new(Log::start(writer, Arc::new(LogWatch { metrics: Arc::clone(&metrics), ticks }))?);
-        let mut recovered = recovered;
         recovered.core.measure(Arc::clone(&metrics));
         let (inbox, events) = inbox(config.ingest.max_in_flight_batches);
         let retry = RetryPolicy {

@@ -21,7 +21,7 @@ use std::{
 };
 
 use arrow::{array::AsArray, datatypes::TimestampMicrosecondType};
-use tidewatch_alerts::{Alerts, Transition};
+use tidewatch_alerts::Alerts;
 use tidewatch_log::{Advance, Events, Record};
 use tidewatch_model::{EventTime, Lsn, Minute, Partition, SessionId, Span, limits};
 use tidewatch_query::{Catalog, NamedTable, Reading, Scope};
@@ -358,8 +358,7 @@ impl Core {
     /// Everything that a question may read, open minutes among it.
     pub fn reading(&self) -> Result<Reading, CoreError> {
         let snapshot = self.head.snapshot_with_open(self.operator.open_rows())?;
-        let rules = Ledger::new(tables::rules_schema(), usize::MAX, usize::MAX);
-        let mut rules = rules;
+        let mut rules = Ledger::new(tables::rules_schema(), usize::MAX, usize::MAX);
         rules.push(tables::rule_rows(self.rules()));
         let named = [
             named("transactions", &self.tables.transactions),
@@ -403,9 +402,4 @@ pub fn catalog(plan: &Plan) -> Catalog {
         plan.views.iter().map(|view| Arc::clone(&view.meta)),
         named.into_iter().map(|(name, schema)| (name.to_owned(), schema)),
     )
-}
-
-/// The transitions that somebody is to be told of.
-pub fn news(transitions: &[Transition]) -> impl Iterator<Item = &Transition> {
-    transitions.iter().filter(|transition| transition.notify())
 }

@@ -1,3 +1,5 @@
+//! What mappings accept, and how each misfit is refused.
+
 use super::*;
 use crate::transactions;
 
