@@ -134,6 +134,7 @@ impl Core {
 
     /// Measures the stages of sealing from now on.
     pub fn measure(&mut self, metrics: Arc<Metrics>) {
+        self.rulings.measure(Arc::clone(&metrics));
         self.stages = Some(metrics);
     }
 

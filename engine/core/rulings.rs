@@ -13,6 +13,7 @@ use tidewatch_rules::{RuleLimits, RuleSet, Verdict};
 use tidewatch_views::Sealer;
 
 use super::effects::MinuteRuling;
+use crate::telemetry::Metrics;
 
 #[derive(Debug)]
 pub struct Rulings {
@@ -23,6 +24,7 @@ pub struct Rulings {
     sessions: BTreeMap<SessionId, Alerts>,
     known: HashMap<(Minute, Option<SessionId>), Vec<Verdict>>,
     newest: HashMap<String, Verdict>,
+    metrics: Option<Arc<Metrics>>,
 }
 
 fn timeline(by: Sealer) -> Option<SessionId> {
@@ -42,7 +44,13 @@ impl Rulings {
             sessions: BTreeMap::new(),
             known: HashMap::new(),
             newest: HashMap::new(),
+            metrics: None,
         })
+    }
+
+    /// Measures every rule from now on.
+    pub fn measure(&mut self, metrics: Arc<Metrics>) {
+        self.metrics = Some(metrics);
     }
 
     pub fn rules(&self) -> &Arc<RuleSet> {
@@ -99,7 +107,8 @@ impl Rulings {
 
     /// All rules' verdicts on a minute, of no consequence for the alerts.
     pub fn compute(&self, minute: Minute, reading: &Reading) -> Vec<Verdict> {
-        match self.runtime.block_on(self.rules.judge(minute, reading, self.limits)) {
+        let begin = |rule: &str| self.metrics.as_ref().map(|metrics| metrics.time_rule(rule));
+        match self.runtime.block_on(self.rules.judge_timed(minute, reading, self.limits, begin)) {
             Ok(verdicts) => verdicts,
             Err(error) => {
                 tracing::error!(%minute, %error, "no rule could judge a minute");

@@ -35,12 +35,16 @@ pub enum Stage {
     Seal,
     /// All rules over one minute.
     JudgeMinute,
+    /// One rule over one minute.
+    JudgeRule,
+    /// One attempt to tell a receiver of an alert.
+    Deliver,
     Query,
     RemoteRead,
 }
 
 impl Stage {
-    pub const ALL: [Self; 9] = [
+    pub const ALL: [Self; 11] = [
         Self::Submit,
         Self::Convert,
         Self::LogAppend,
@@ -48,6 +52,8 @@ impl Stage {
         Self::Apply,
         Self::Seal,
         Self::JudgeMinute,
+        Self::JudgeRule,
+        Self::Deliver,
         Self::Query,
         Self::RemoteRead,
     ];
@@ -61,6 +67,8 @@ impl Stage {
             Self::Apply => "apply",
             Self::Seal => "seal",
             Self::JudgeMinute => "judge_minute",
+            Self::JudgeRule => "judge_rule",
+            Self::Deliver => "deliver",
             Self::Query => "query",
             Self::RemoteRead => "remote_read",
         }

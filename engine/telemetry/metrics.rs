@@ -125,6 +125,22 @@ impl Drop for OwnedTimer {
     }
 }
 
+/// Measures one rule over one minute, from its making to its drop.
+#[derive(Debug)]
+pub struct RuleTimer<'a> {
+    metrics: &'a Metrics,
+    total: Counter,
+    start: u64,
+}
+
+impl Drop for RuleTimer<'_> {
+    fn drop(&mut self) {
+        let nanos = self.metrics.nanos().saturating_sub(self.start);
+        self.total.add(nanos);
+        self.metrics.took(Stage::JudgeRule, std::time::Duration::from_nanos(nanos));
+    }
+}
+
 /// The bits of a NaN stand for "never set".
 const UNSET: u64 = f64::NAN.to_bits();
 
@@ -139,6 +155,7 @@ pub struct Metrics {
     log_bytes: Counter,
     log_fsyncs: Counter,
     rule_evaluations: Family<2>,
+    rule_nanos: Family<1>,
     alerts: Family<2>,
     deliveries: Family<2>,
     queries: Family<1>,
@@ -159,6 +176,7 @@ impl Metrics {
             log_bytes: Counter::default(),
             log_fsyncs: Counter::default(),
             rule_evaluations: Family::new(["rule", "outcome"]),
+            rule_nanos: Family::new(["rule"]),
             alerts: Family::new(["severity", "transition"]),
             deliveries: Family::new(["receiver", "result"]),
             queries: Family::new(["outcome"]),
@@ -263,7 +281,13 @@ impl Metrics {
         Timer::start(self.recorder(stage), &*self.ticks)
     }
 
-    /// What `OwnedTimer` measures with.
+    /// Measures one rule over one minute until the answer is dropped.
+    #[must_use = "a timer that is dropped at once measures nothing"]
+    pub fn time_rule(&self, rule: &str) -> RuleTimer<'_> {
+        RuleTimer { metrics: self, total: self.rule_nanos.with([rule]), start: self.nanos() }
+    }
+
+    /// What `OwnedTimer` and `RuleTimer` measure with.
     fn nanos(&self) -> u64 {
         self.ticks.nanos()
     }
@@ -312,11 +336,24 @@ impl Metrics {
         }
         let rules = "Verdicts of rules on minutes: quiet, matched, or failed, its limits included.";
         family(text, "tidewatch_rule_evaluations_total", rules, &self.rule_evaluations);
+        self.render_rule_seconds(text);
         let alerts = "Transitions of alerts, by severity and the state gone into.";
         family(text, "tidewatch_alerts_total", alerts, &self.alerts);
         let deliveries = "Attempts to deliver alerts: delivered, retried later, or dead after the last attempt.";
         family(text, "tidewatch_deliveries_total", deliveries, &self.deliveries);
         family(text, "tidewatch_queries_total", "Questions in SQL, by outcome.", &self.queries);
+    }
+
+    /// Which rule costs what; the quantiles over all rules are the stage `judge_rule`.
+    fn render_rule_seconds(&self, text: &mut Text) {
+        let name = "tidewatch_rule_seconds_total";
+        let series = self.rule_nanos.snapshot();
+        if !series.is_empty() {
+            text.head(name, Kind::Counter, "Time spent judging minutes, by rule.");
+        }
+        for (labels, nanos) in series {
+            text.sample(name, &labels, nanos as f64 / 1e9);
+        }
     }
 
     fn render_gauges(&self, text: &mut Text) {

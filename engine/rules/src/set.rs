@@ -77,11 +77,24 @@ impl RuleSet {
         tables: &Reading,
         limits: RuleLimits,
     ) -> Result<Vec<Verdict>, QueryError> {
+        self.judge_timed(minute, tables, limits, |_| ()).await
+    }
+
+    /// As `judge`; what `begin` answers for a rule's name is dropped when that rule has judged.
+    pub async fn judge_timed<T>(
+        &self,
+        minute: Minute,
+        tables: &Reading,
+        limits: RuleLimits,
+        begin: impl Fn(&str) -> T,
+    ) -> Result<Vec<Verdict>, QueryError> {
         // Rules run one after the other, so they can share the room for their memory.
         let workspace = Workspace::new(limits.memory_bytes)?;
         let mut verdicts = Vec::with_capacity(self.rules.len());
         for rule in &self.rules {
+            let timer = begin(rule.name());
             let outcome = rule.judge(minute, tables, &workspace, limits.time).await;
+            drop(timer);
             if let Outcome::Failed { reason } = &outcome {
                 tracing::warn!(rule = rule.name(), %minute, reason, "a rule failed to judge a minute");
             }

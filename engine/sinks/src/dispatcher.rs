@@ -9,6 +9,7 @@
 //! everything else with the same key.
 
 use std::{
+    any::Any,
     collections::{BTreeMap, HashMap, HashSet},
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
@@ -26,6 +27,9 @@ use crate::{Receiver, Timer};
 
 /// Takes the task's events, in order. It must not block: it runs on the dispatcher's task.
 pub type Journal = Arc<dyn Fn(Vec<OutboxEvent>) + Send + Sync>;
+
+/// Begins a measurement of one attempt; it ends when the answer is dropped.
+pub type Timed = Arc<dyn Fn() -> Box<dyn Any + Send> + Send + Sync>;
 
 /// The clock may run faster than the timer, so the task looks at the clock at least this often while it waits.
 const LOOK_AGAIN: Span = Span::from_seconds(1);
@@ -61,6 +65,7 @@ struct Running {
     receivers: BTreeMap<String, Arc<Receiver>>,
     timer: Arc<dyn Timer>,
     journal: Journal,
+    timed: Timed,
     attempts: JoinSet<Result<(), DeliveryError>>,
     in_flight: HashMap<Id, DeliveryId>,
     busy: BTreeMap<String, HashSet<DeliveryId>>,
@@ -77,6 +82,7 @@ impl Dispatcher {
         clock: Arc<dyn Clock>,
         timer: Arc<dyn Timer>,
         journal: Journal,
+        timed: Timed,
     ) -> Result<(Self, DispatcherTask), DispatcherError> {
         let mut by_name = BTreeMap::new();
         for receiver in receivers {
@@ -91,6 +97,7 @@ impl Dispatcher {
             receivers: by_name,
             timer,
             journal,
+            timed,
             attempts: JoinSet::new(),
             in_flight: HashMap::new(),
             busy: BTreeMap::new(),
@@ -234,7 +241,11 @@ impl Running {
     fn attempt(&mut self, receiver: Arc<Receiver>, delivery: Delivery) {
         let id = delivery.id.clone();
         self.busy.entry(id.receiver.clone()).or_default().insert(id.clone());
-        let task = self.attempts.spawn(async move { receiver.deliver(&delivery).await });
+        let timer = (self.timed)();
+        let task = self.attempts.spawn(async move {
+            let _timer = timer;
+            receiver.deliver(&delivery).await
+        });
         self.in_flight.insert(task.id(), id);
     }
 

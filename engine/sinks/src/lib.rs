@@ -10,7 +10,7 @@ mod timer;
 mod webhook;
 
 pub use body::{BODY_VERSION, Body};
-pub use dispatcher::{Dispatcher, DispatcherError, DispatcherTask, Journal};
+pub use dispatcher::{Dispatcher, DispatcherError, DispatcherTask, Journal, Timed};
 pub use log::LogSink;
 pub use receiver::Receiver;
 pub use secret::Secret;

@@ -4,7 +4,7 @@ use std::{collections::BTreeSet, sync::Arc};
 
 use tidewatch_alerts::{Outbox, OutboxEvent, RetryPolicy};
 use tidewatch_model::{Clock, ManualClock, Span, limits};
-use tidewatch_sinks::{Dispatcher, DispatcherError, DispatcherTask, LogSink, Receiver, Webhook};
+use tidewatch_sinks::{Dispatcher, DispatcherError, DispatcherTask, LogSink, Receiver, Timed, Webhook};
 use tokio::sync::mpsc::{UnboundedReceiver, unbounded_channel};
 
 use crate::{
@@ -32,8 +32,12 @@ fn given(server: &Server, outbox: Outbox) -> Given {
         Receiver::Webhook(Webhook::new(config(&server.url)).unwrap()),
         Receiver::Log(LogSink::to_writer("log", Box::new(log.clone()))),
     ];
-    let (dispatcher, task) = Dispatcher::start(outbox, receivers, clock, timer, journal).unwrap();
+    let (dispatcher, task) = Dispatcher::start(outbox, receivers, clock, timer, journal, untimed()).unwrap();
     Given { dispatcher, task, events, log, clock: manual }
+}
+
+fn untimed() -> Timed {
+    Arc::new(|| Box::new(()))
 }
 
 fn empty() -> Outbox {
@@ -139,6 +143,6 @@ async fn a_receiver_that_is_not_configured_any_more_leaves_dead_letters() {
 async fn receivers_have_names_of_their_own() {
     let (_, clock, timer) = clock();
     let log = || Receiver::Log(LogSink::to_tracing("log"));
-    let started = Dispatcher::start(empty(), vec![log(), log()], clock, timer, Arc::new(|_| ()));
+    let started = Dispatcher::start(empty(), vec![log(), log()], clock, timer, Arc::new(|_| ()), untimed());
     assert_eq!(started.err(), Some(DispatcherError::TwiceNamed("log".to_owned())));
 }
