@@ -25,6 +25,7 @@ use crate::{
     config::{self, Config, ReceiverKind, Severities},
     core::{Core, CoreLimits, MinuteRuling, Plan, Recollection, Revision},
     front::Front,
+    id_secret::id_key,
     pipeline::{Event, Inbox, OnSeal, Pipeline, inbox},
     published::{Board, Published},
     telemetry::{self, Metrics, MonotonicTicks, Stage, Ticks},
@@ -279,6 +280,7 @@ impl Running {
         let http_listener = listen(config.http_address, "http.address").await?;
         let (grpc, http) = (grpc_listener.local_addr()?, http_listener.local_addr()?);
         lock.announce(&http.to_string())?;
+        let id_key = id_key(&config.data_dir)?;
 
         let ticks: Arc<dyn Ticks> = Arc::new(MonotonicTicks::new());
         let started_at = surroundings.clock.now();
@@ -328,6 +330,7 @@ impl Running {
                     );
                 }
             }),
+            delivering(&metrics),
         )?;
         let board = Arc::new(Board::new(Published::of(&recovered.core)));
         let rules = Arc::clone(recovered.core.rules());
@@ -372,7 +375,7 @@ impl Running {
         });
         let (shutdown, stopping) = watch::channel(false);
         let engine: Arc<dyn tidewatch_serve::Engine> = Arc::<Front>::clone(&front);
-        let edge = Edge::new(engine, surroundings.clock)
+        let edge = Edge::new(engine, surroundings.clock, id_key)
             .metrics(move || metrics.render())
             .converting(converting(&front.metrics))
             .adopt(Arc::new(|span, context| telemetry::set_parent(span, &context.parent.to_string())));
@@ -451,6 +454,11 @@ async fn stopped(mut stopping: watch::Receiver<bool>) {
 fn converting(metrics: &Arc<Metrics>) -> tidewatch_serve::Timed {
     let metrics = Arc::clone(metrics);
     Arc::new(move || Box::new(telemetry::OwnedTimer::start(&metrics, Stage::Convert)))
+}
+
+fn delivering(metrics: &Arc<Metrics>) -> tidewatch_sinks::Timed {
+    let metrics = Arc::clone(metrics);
+    Arc::new(move || Box::new(telemetry::OwnedTimer::start(&metrics, Stage::Deliver)))
 }
 
 async fn tick(inbox: Inbox) {

@@ -7,7 +7,7 @@ use std::{
     time::Duration,
 };
 
-use arrow::array::{Array, AsArray, Int64Array, RecordBatch, StringArray, TimestampMicrosecondArray};
+use arrow::array::{Int64Array, RecordBatch, StringArray, TimestampMicrosecondArray};
 use async_trait::async_trait;
 use futures::StreamExt;
 use tidewatch_log::{Encoded, Events, Log, LogError, Record, SessionEnded, SessionOpened};
@@ -22,7 +22,7 @@ use tidewatch_serve::{
         Acknowledgement, Answer, Evaluation, OpenedSession, Parameter, Premise, QueryError, Question, Receipt, Refusal,
         Sample, Selection, Series, SessionRequest, SessionSummary, Submission, Verdict,
     },
-    report::{AlertReport, Counter, RuleReport, Status, StatusVolume, Volume},
+    report::{AlertReport, Counter, RuleReport, Status},
     select,
 };
 use tokio::sync::{Semaphore, oneshot};
@@ -32,6 +32,7 @@ use crate::{
     pipeline::{Answer as Applied, Event, Inbox, QUESTIONS_MAX, session_of},
     published::Board,
     telemetry::{Metrics, QueryOutcome, Stage},
+    volume::{status_scores, volume},
 };
 
 /// How long a session that was opened counts as open although nobody ended it.
@@ -210,47 +211,6 @@ impl Front {
         let acknowledgement = self.submit(submission).await.map_err(unavailable)?;
         acknowledgement.await.map_err(unavailable).map(|_| ())
     }
-
-    fn volume(&self) -> Volume {
-        let published = self.board.read();
-        let Some(view) = published.snapshot.view("payments_by_status") else { return Volume::default() };
-        let Some(newest) = view.sealed_through() else { return Volume::default() };
-        let oldest = view.oldest_sealed().unwrap_or(newest);
-        let first = newest.plus(1 - VOLUME_MINUTES).max(oldest);
-        volume(view, first, newest)
-    }
-}
-
-/// Transactions of each status in each minute, zero where there are none.
-fn volume(view: &tidewatch_store::ViewSnapshot, first: Minute, newest: Minute) -> Volume {
-    let minutes = (newest.index() - first.index() + 1).max(0) as usize;
-    let rows = view.sealed_rows(first, newest).batch;
-    let mut statuses: BTreeMap<String, Vec<u64>> = BTreeMap::new();
-    let columns = (
-        rows.column(0).as_primitive_opt::<arrow::datatypes::TimestampMicrosecondType>(),
-        rows.column_by_name("status").and_then(|column| column.as_string_opt::<i32>()),
-        rows.column_by_name("transactions").and_then(|column| column.as_primitive_opt::<arrow::datatypes::Int64Type>()),
-    );
-    if let (Some(times), Some(status), Some(transactions)) = columns {
-        for row in 0..rows.num_rows() {
-            let minute = tidewatch_model::EventTime::from_micros(times.value(row)).minute();
-            let at = (minute.index() - first.index()) as usize;
-            let name = if status.is_null(row) { "(none)" } else { status.value(row) };
-            let counts = statuses.entry(name.to_owned()).or_insert_with(|| vec![0; minutes]);
-            if let (Some(count), false) = (counts.get_mut(at), transactions.is_null(row)) {
-                *count = u64::try_from(transactions.value(row)).unwrap_or(0);
-            }
-        }
-    }
-    let approval_rate = (0..minutes)
-        .map(|at| {
-            let total: u64 = statuses.values().filter_map(|counts| counts.get(at)).sum();
-            let approved = statuses.get("approved").and_then(|counts| counts.get(at)).copied().unwrap_or(0);
-            (total > 0).then(|| approved as f64 / total as f64)
-        })
-        .collect();
-    let statuses = statuses.into_iter().map(|(status, transactions)| StatusVolume { status, transactions }).collect();
-    Volume { first_minute: Some(first), statuses, approval_rate }
 }
 
 #[async_trait]
@@ -379,6 +339,7 @@ impl Engine for Front {
             sealed_through: published.sealed_through,
             alerts: published.alerts.clone(),
             scores: published.scores.clone(),
+            statuses: status_scores(&published.snapshot),
         }
     }
 
@@ -392,7 +353,7 @@ impl Engine for Front {
             watermark: published.watermark,
             sealed_through: published.sealed_through,
             not_ready: self.ready().err(),
-            volume: self.volume(),
+            volume: volume(&published.snapshot, VOLUME_MINUTES),
             alerts: published.alerts.clone(),
             rules,
             counters: self.counters(),

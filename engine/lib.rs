@@ -7,6 +7,8 @@ pub mod clock;
 pub mod config;
 pub mod core;
 pub mod front;
+mod id_secret;
 pub mod pipeline;
 pub mod published;
 pub mod telemetry;
+mod volume;

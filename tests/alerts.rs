@@ -79,6 +79,25 @@ impl Site {
         rows.map(|row| (at(&row["minute"]), text(&row["event"]), text(&row["withheld"]))).collect()
     }
 
+    /// The status page tells of every status, calm ones too, what SQL says of it.
+    async fn check_statuses(&self, report: &Value) {
+        let sql = "SELECT * FROM (SELECT minute, status, transactions * 1.0 AS value, \
+             trailing_mean(transactions, '60 minutes') AS usual, \
+             (transactions - trailing_mean(transactions, '60 minutes')) / trailing_stddev(transactions, '60 minutes') \
+             AS score FROM payments_by_status) \
+             WHERE minute = (SELECT max(minute) FROM payments_by_status WHERE sealed) ORDER BY status";
+        let expected = self.engine.query(sql).await;
+        let statuses = report["statuses"].as_array().unwrap();
+        assert_eq!((statuses.len(), expected.len()), (3, 3), "{report}");
+        for (status, expected) in statuses.iter().zip(&expected) {
+            assert_eq!(status["status"], expected["status"]);
+            for name in ["value", "usual", "score"] {
+                let (told, asked) = (status[name].as_f64().unwrap(), expected[name].as_f64().unwrap());
+                assert!((told - asked).abs() <= 1e-9 * asked.abs(), "{name}: {told} and {asked} in {status}");
+            }
+        }
+    }
+
     async fn evaluate(&self, body: Value) -> Value {
         let (status, answer) = post_json(&self.engine.url("/alerts/evaluate"), body.to_string()).await;
         assert_eq!(status, 200, "{answer}");
@@ -123,7 +142,10 @@ async fn a_denial_surge_fires_calls_the_webhook_and_then_keeps_its_peace() {
     assert_eq!(firing[0]["values"]["value"], 200.0);
     let score = status["scores"].as_array().unwrap().iter().find(|score| score["rule"] == "status-surge").unwrap();
     assert!(score["values"]["score"].as_f64().unwrap() > 4.0, "{status}");
+    site.check_statuses(&status).await;
     let twin = site.engine.alerts().await.get_status(GetStatusRequest {}).await.unwrap().into_inner();
+    let approved = twin.statuses.iter().find(|status| status.status == "approved");
+    assert_eq!(approved.map(|status| status.value), Some(100.0));
     let twin: Vec<_> = twin.alerts.iter().filter(|alert| alert.state == "firing").collect();
     assert_eq!((twin.len(), twin[0].rule.as_str(), twin[0].labels["status"].as_str()), (1, "status-surge", "denied"));
 

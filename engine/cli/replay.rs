@@ -16,11 +16,11 @@ use std::{
 
 use anyhow::{Context, bail};
 use chrono_tz::Tz;
-use tidewatch_model::{Span, StreamSchema};
+use tidewatch_model::{Span, StreamSchema, transactions};
 use tidewatch_serve::proto::tidewatch::v1::{
     EndSessionRequest, OpenSessionRequest, SessionSummary, ingest_client::IngestClient,
 };
-use tidewatch_sources::{FileSource, Format, MappingSpec, SourceOptions, Survey, transactions};
+use tidewatch_sources::{FileSource, Format, MappingSpec, SourceOptions, Survey};
 use tokio::sync::{mpsc, oneshot};
 use xxhash_rust::xxh3::xxh3_128;
 
@@ -184,7 +184,7 @@ pub async fn run(args: Args) -> anyhow::Result<ExitCode> {
 }
 
 fn prepare(args: &Args, progress: &Progress) -> anyhow::Result<Prepared> {
-    let schema = transactions()?;
+    let schema = Arc::new(transactions()?);
     let mapping = MappingSpec::parse(&args.map, &args.set, args.attributes.as_deref())?;
     let identity = format!("{} {} {:?}", mapping.canonical(), args.timezone, args.delimiter);
     let options = SourceOptions {

@@ -107,6 +107,13 @@ mod tests {
     }
 
     #[test]
+    fn the_shipped_stream_is_the_one_that_clients_know() {
+        let file = shipped().into_iter().find(|file| file.path == "streams/transactions.sql").unwrap();
+        let shipped = tidewatch_views::compile_stream(&file.name, &file.text).unwrap();
+        assert_eq!(*shipped.schema, tidewatch_model::transactions().unwrap());
+    }
+
+    #[test]
     fn a_named_folder_must_exist_and_the_default_need_not() {
         let missing = PathBuf::from("/nonexistent/queries");
         let error = load(&Queries::Dir(missing.clone())).unwrap_err();

@@ -10,6 +10,7 @@ mod schema;
 mod severity;
 mod span;
 mod time;
+mod transactions;
 mod view_meta;
 
 pub use clock::{Clock, ManualClock};
@@ -20,4 +21,5 @@ pub use schema::{Column, ColumnType, SchemaError, StreamSchema};
 pub use severity::Severity;
 pub use span::{Span, SpanError};
 pub use time::{EventTime, Minute};
+pub use transactions::transactions;
 pub use view_meta::{Fill, Measure, ViewMeta};

@@ -1,5 +1,15 @@
 //! Every bound of the engine that is not configuration, with its reason and what happens at it.
 
+use crate::EventTime;
+
+/// 1971-01-01. Microseconds before it are nearly always seconds or milliseconds in the wrong field: milliseconds
+/// of the years 1970 to 2970 all lie before it. An earlier event is refused.
+pub const EVENT_TIME_MIN: EventTime = EventTime::from_micros(31_536_000_000_000);
+
+/// 2262-04-11: the last moment that nanoseconds in 64 bits can hold, which readers of the stored columns rely on.
+/// A later event is refused.
+pub const EVENT_TIME_MAX: EventTime = EventTime::from_micros(i64::MAX / 1_000);
+
 /// Columns of one stream. Arrow handles more; a payment event has no use for them.
 /// At the limit: the stream's file is refused at start.
 pub const COLUMNS_MAX: usize = 256;

@@ -17,7 +17,7 @@ const BATCH: usize = 4_096;
 const ROUNDS: usize = 100;
 
 fn main() -> Result<(), Box<dyn Error>> {
-    let door = Door::new(Arc::new(fake::schema()))?;
+    let door = Door::new(Arc::new(fake::schema()), fake::id_key())?;
     let arrival = Arrival { at: fake::NOW, session: None };
     let request = SubmitRequest { transactions: (0..BATCH).map(event).collect(), ..SubmitRequest::default() };
     let bytes = request.encode_to_vec();

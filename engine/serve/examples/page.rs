@@ -15,6 +15,6 @@ async fn main() -> Result<(), Box<dyn Error>> {
     let address = std::env::args().nth(1).unwrap_or_else(|| "127.0.0.1:0".to_owned());
     let listener = TcpListener::bind(address).await?;
     println!("http://{}/", listener.local_addr()?);
-    let edge = Edge::new(Arc::new(fake::Fake::new()), Arc::new(ManualClock::at(fake::NOW)));
+    let edge = Edge::new(Arc::new(fake::Fake::new()), Arc::new(ManualClock::at(fake::NOW)), fake::id_key());
     Ok(serve_http(listener, edge, std::future::pending()).await?)
 }

@@ -23,7 +23,7 @@ const BATCHES: u64 = 1_000;
 async fn main() -> Result<(), Box<dyn Error>> {
     let listener = TcpListener::bind("127.0.0.1:0").await?;
     let address = listener.local_addr()?;
-    let edge = Edge::new(Arc::new(fake::Fake::new()), Arc::new(ManualClock::at(fake::NOW)));
+    let edge = Edge::new(Arc::new(fake::Fake::new()), Arc::new(ManualClock::at(fake::NOW)), fake::id_key());
     tokio::spawn(serve_grpc(listener, edge, std::future::pending()));
     let mut client = IngestClient::connect(format!("http://{address}")).await?;
     let transactions: Vec<Transaction> = (0..BATCH).map(event).collect();

@@ -10,7 +10,7 @@ use arrow::array::{
 use arrow::error::ArrowError;
 use tidewatch_model::{Column, ColumnType, EventTime, StreamSchema};
 
-use crate::mask::mask;
+use crate::{id_key::IdKey, mask::mask};
 
 /// One value of an event.
 #[derive(Clone, Debug, PartialEq)]
@@ -26,6 +26,7 @@ pub(crate) enum Value {
 /// The columns of one batch, as far as they are filled.
 pub(crate) struct Columns<'a> {
     schema: &'a StreamSchema,
+    id_key: &'a IdKey,
     cells: Vec<Cells>,
 }
 
@@ -39,14 +40,19 @@ enum Cells {
 }
 
 impl<'a> Columns<'a> {
-    pub(crate) fn new(schema: &'a StreamSchema) -> Self {
-        Self { schema, cells: schema.columns().iter().map(Cells::new).collect() }
+    pub(crate) fn new(schema: &'a StreamSchema, id_key: &'a IdKey) -> Self {
+        Self { schema, id_key, cells: schema.columns().iter().map(Cells::new).collect() }
     }
 
     /// One event: a value, or none, for each column of the schema.
     pub(crate) fn push(&mut self, values: Vec<Option<Value>>) -> Result<(), ArrowError> {
-        for (cells, value) in self.cells.iter_mut().zip(values) {
-            cells.push(value)?;
+        for (position, (cells, value)) in self.cells.iter_mut().zip(values).enumerate() {
+            match (cells, value) {
+                (Cells::Text(cells), Some(Value::Text(id))) if self.schema.id() == Some(position) => {
+                    cells.append_value(self.id_key.mask(&id));
+                }
+                (cells, value) => cells.push(value)?,
+            }
         }
         Ok(())
     }

@@ -9,15 +9,9 @@ use tidewatch_model::{Column, EventTime, SessionId, StreamSchema, limits};
 
 use crate::{
     excerpt::quoted,
+    id_key::IdKey,
     transactions::{self, Source},
 };
-
-/// 1971-01-01. Microseconds before it are nearly always seconds or milliseconds in the wrong field: milliseconds
-/// of the years 1970 to 2970 all lie before it.
-const EARLIEST: EventTime = EventTime::from_micros(31_536_000_000_000);
-
-/// 2262-04-11: the last moment that nanoseconds in 64 bits can hold, which readers of the stored columns rely on.
-const LATEST: EventTime = EventTime::from_micros(i64::MAX / 1_000);
 
 /// Whole-number columns of `transactions` that have a least value. A count of 0 is how a pre-aggregated feed says
 /// that there were none.
@@ -55,6 +49,7 @@ pub struct Door {
     pub(crate) sources: Vec<Option<Source>>,
     /// Fields of the message for which the stream has no column.
     pub(crate) homeless: Vec<(&'static str, Source)>,
+    pub(crate) id_key: IdKey,
 }
 
 /// Why a stream cannot be served.
@@ -67,13 +62,17 @@ pub enum DoorError {
 }
 
 impl Door {
-    pub fn new(schema: Arc<StreamSchema>) -> Result<Self, DoorError> {
+    pub fn new(schema: Arc<StreamSchema>, id_key: IdKey) -> Result<Self, DoorError> {
         let (sources, homeless) = transactions::wire(&schema)?;
-        Ok(Self { schema, sources, homeless })
+        Ok(Self { schema, sources, homeless, id_key })
     }
 
     pub fn schema(&self) -> &Arc<StreamSchema> {
         &self.schema
+    }
+
+    pub(crate) fn is_id(&self, position: usize) -> bool {
+        self.schema.id() == Some(position)
     }
 
     pub(crate) fn is_event_time(&self, position: usize) -> bool {
@@ -82,7 +81,7 @@ impl Door {
 
     /// Only the event time is bound to the clock; other timestamps need only be ones that can be stored.
     pub(crate) fn check_event_time(&self, name: &str, time: EventTime, arrival: &Arrival) -> Result<(), Fault> {
-        if time < EARLIEST {
+        if time < limits::EVENT_TIME_MIN {
             let reason = match time.micros() {
                 0 => format!("`{name}` is missing"),
                 _ => format!(
@@ -92,9 +91,9 @@ impl Door {
             return Err(Fault::of(name, reason));
         }
         let (latest, why) = match arrival.session {
-            Some(_) => (LATEST, "the last moment that can be stored".to_owned()),
+            Some(_) => (limits::EVENT_TIME_MAX, "the last moment that can be stored".to_owned()),
             None => (
-                arrival.at.plus(self.schema.max_ahead).min(LATEST),
+                arrival.at.plus(self.schema.max_ahead).min(limits::EVENT_TIME_MAX),
                 format!("{} after its arrival; only a replay session may go beyond", self.schema.max_ahead),
             ),
         };
@@ -105,7 +104,7 @@ impl Door {
     }
 
     pub(crate) fn check_timestamp(&self, name: &str, time: EventTime) -> Result<(), Fault> {
-        if time.micros().unsigned_abs() > LATEST.micros().unsigned_abs() {
+        if time.micros().unsigned_abs() > limits::EVENT_TIME_MAX.micros().unsigned_abs() {
             return Err(Fault::of(name, format!("`{name}` is {time}, which cannot be stored (1677 to 2262)")));
         }
         Ok(())

@@ -6,7 +6,12 @@ use std::{fmt, sync::Arc};
 use tidewatch_model::{Clock, EventTime};
 use tracing::Span;
 
-use crate::{door::DoorError, engine::Engine, trace::TraceContext};
+use crate::{
+    door::{Door, DoorError},
+    engine::Engine,
+    id_key::IdKey,
+    trace::TraceContext,
+};
 
 /// Begins a measurement that ends when the answer is dropped.
 pub type Timed = Arc<dyn Fn() -> Box<dyn std::any::Any> + Send + Sync>;
@@ -18,6 +23,7 @@ pub type Adopt = Arc<dyn Fn(&Span, &TraceContext) + Send + Sync>;
 pub struct Edge {
     engine: Arc<dyn Engine>,
     clock: Arc<dyn Clock>,
+    id_key: IdKey,
     metrics: Arc<dyn Fn() -> String + Send + Sync>,
     adopt: Option<Adopt>,
     converting: Option<Timed>,
@@ -37,8 +43,12 @@ pub enum ServeError {
 }
 
 impl Edge {
-    pub fn new(engine: Arc<dyn Engine>, clock: Arc<dyn Clock>) -> Self {
-        Self { engine, clock, metrics: Arc::new(String::new), adopt: None, converting: None }
+    pub fn new(engine: Arc<dyn Engine>, clock: Arc<dyn Clock>, id_key: IdKey) -> Self {
+        Self { engine, clock, id_key, metrics: Arc::new(String::new), adopt: None, converting: None }
+    }
+
+    pub(crate) fn door(&self) -> Result<Door, DoorError> {
+        Door::new(self.engine.schema(), self.id_key.clone())
     }
 
     /// What `/metrics` answers: the text exposition format.

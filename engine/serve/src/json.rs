@@ -39,7 +39,7 @@ impl Door {
             let (count, max) = (pieces.len(), limits::BATCH_EVENTS_MAX);
             return Err(format!("the body holds {count} events; at most {max} are allowed in one request"));
         }
-        let mut columns = Columns::new(self.schema());
+        let mut columns = Columns::new(self.schema(), &self.id_key);
         let mut rejections = Rejections::default();
         let (mut offsets, mut any_json, mut defect) = (Vec::with_capacity(pieces.len()), false, None);
         for (index, piece) in (0u32..).zip(&pieces) {

@@ -90,9 +90,25 @@ pub struct AlertReport {
     pub sealed_through: Option<Minute>,
     pub alerts: Vec<Alert>,
     pub scores: Vec<Score>,
+    /// The newest sealed minute of every status.
+    pub statuses: Vec<StatusScore>,
 }
 
-/// A rule's newest measure under one label set, whether or not it alerts.
+/// One status in the newest sealed minute against the 60 minutes before it.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct StatusScore {
+    pub status: String,
+    #[serde(serialize_with = "minute")]
+    pub minute: Minute,
+    /// Transactions in that minute.
+    pub value: f64,
+    /// Their mean over the minutes before; none where there is no minute before.
+    pub usual: Option<f64>,
+    /// The distance from that mean in standard deviations; none where there were no transactions before.
+    pub score: Option<f64>,
+}
+
+/// A row of a rule's newest verdict.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Score {
     pub rule: String,

@@ -1,10 +1,11 @@
 //! Protobuf transactions → columns. Events are checked one by one, then each column is filled in one pass
 //! straight from the messages; there is no form in between.
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::{borrow::Cow, collections::BTreeMap, sync::Arc};
 
 use arrow::array::{
-    ArrayRef, Int64Array, Int64Builder, RecordBatch, StringBuilder, TimestampMicrosecondArray, new_null_array,
+    ArrayRef, Int64Array, Int64Builder, RecordBatch, StringArray, StringBuilder, TimestampMicrosecondArray,
+    new_null_array,
 };
 use tidewatch_model::{Column, ColumnType, EventTime, StreamSchema};
 
@@ -82,7 +83,14 @@ impl Door {
             }
         }
         let columns =
-            self.schema().columns().iter().zip(&self.sources).map(|(column, source)| fill(column, *source, &kept));
+            self.schema().columns().iter().zip(&self.sources).enumerate().map(|(position, (column, source))| {
+                match source {
+                    Some(Source::Text(get)) if self.is_id(position) => {
+                        Arc::new(fill_text(*get, &kept, |id| self.id_key.mask(id)))
+                    }
+                    _ => fill(column, *source, &kept),
+                }
+            });
         match RecordBatch::try_new(Arc::clone(self.schema().arrow()), columns.collect()) {
             Ok(rows) => Batch { rows, offsets, rejected: rejections.into_list() },
             Err(error) => self.all_refused(events, &misfit(&error)),
@@ -158,7 +166,7 @@ fn fill(column: &Column, source: Option<Source>, events: &[&Transaction]) -> Arr
             let times = TimestampMicrosecondArray::from_iter_values(events.iter().map(|event| get(event)));
             Arc::new(times.with_timezone("UTC"))
         }
-        Some(Source::Text(get)) => Arc::new(fill_text(get, events)),
+        Some(Source::Text(get)) => Arc::new(fill_text(get, events, mask)),
         Some(Source::Integer(get)) => {
             let mut cells = Int64Builder::with_capacity(events.len());
             for event in events {
@@ -188,7 +196,11 @@ fn fill(column: &Column, source: Option<Source>, events: &[&Transaction]) -> Arr
 }
 
 /// Empty text is absent text. Card numbers end here.
-fn fill_text(get: fn(&Transaction) -> Option<&str>, events: &[&Transaction]) -> arrow::array::StringArray {
+fn fill_text<'a>(
+    get: fn(&Transaction) -> Option<&str>,
+    events: &[&'a Transaction],
+    mask: impl Fn(&'a str) -> Cow<'a, str>,
+) -> StringArray {
     let bytes = events.iter().map(|event| get(event).map_or(0, str::len)).sum();
     let mut cells = StringBuilder::with_capacity(events.len(), bytes);
     for event in events {

@@ -5,7 +5,7 @@ use arrow::datatypes::{Int64Type, TimestampMicrosecondType};
 use tidewatch_model::{SessionId, Span, limits};
 
 use super::*;
-use crate::testing::{LIVE, NOW, door};
+use crate::testing::{LIVE, NOW, door, id_key};
 
 fn event() -> Transaction {
     Transaction { occurred_at: NOW.micros(), status: "approved".to_owned(), ..Transaction::default() }
@@ -139,6 +139,20 @@ fn no_card_number_passes_in_any_text() {
 }
 
 #[test]
+fn masked_ids_stay_different() {
+    // Masked, both read 411111******1111.
+    let ids = ["4111110000091111", "4111110000171111", "order-1"];
+    let batch = door().transactions(&ids.map(|id| Transaction { event_id: Some(id.to_owned()), ..event() }), &LIVE);
+    let stored: Vec<&str> = text(&batch, "event_id").into_iter().flatten().collect();
+    assert!(stored[0].starts_with("411111******1111#") && stored[1].starts_with("411111******1111#"), "{stored:?}");
+    assert_ne!(stored[0], stored[1]);
+    assert_eq!(stored[2], "order-1");
+    let lines = ids.map(|id| format!(r#"{{"event_id":"{id}","occurred_at":"{NOW}","status":"approved"}}"#)).join("\n");
+    let parsed = door().json(lines.as_bytes(), crate::Form::Lines, &LIVE).unwrap();
+    assert_eq!(text(&parsed.batch, "event_id"), text(&batch, "event_id"));
+}
+
+#[test]
 fn a_field_without_a_column_is_refused_and_not_dropped() {
     let columns = ["occurred_at", "status"].map(|name| Column {
         name: name.to_owned(),
@@ -146,8 +160,8 @@ fn a_field_without_a_column_is_refused_and_not_dropped() {
         required: true,
         default: None,
     });
-    let small =
-        Door::new(Arc::new(StreamSchema::new("small", columns.to_vec(), "occurred_at", None).unwrap())).unwrap();
+    let schema = StreamSchema::new("small", columns.to_vec(), "occurred_at", None).unwrap();
+    let small = Door::new(Arc::new(schema), id_key()).unwrap();
     let batch = small.transactions(&[event(), Transaction { ip: Some("10.0.0.1".to_owned()), ..event() }], &LIVE);
     assert_eq!(batch.offsets, [0]);
     assert_eq!(batch.rejected.first().unwrap().reason, "stream `small` has no column `ip`");
@@ -162,7 +176,7 @@ fn streams_that_the_message_cannot_fill_are_refused_at_start() {
         (column("shoe_size", ColumnType::BigInt), "is required"),
     ] {
         let schema = StreamSchema::new("odd", vec![time(), other], "occurred_at", None).unwrap();
-        assert!(Door::new(Arc::new(schema)).unwrap_err().to_string().contains(expected));
+        assert!(Door::new(Arc::new(schema), id_key()).unwrap_err().to_string().contains(expected));
     }
 }
 

@@ -15,7 +15,6 @@ mod mapping;
 mod object;
 mod parquet;
 mod raw;
-mod stream;
 mod survey;
 #[cfg(test)]
 mod tests;
@@ -25,6 +24,5 @@ pub use amount::{AmountFault, exponent, minor_units};
 pub use error::{BrokenRow, SourceError};
 pub use file::{FileSource, Format, SourceBatch, SourceOptions};
 pub use mapping::{Attributes, MappingSpec};
-pub use stream::transactions;
 pub use survey::Survey;
 pub use time::{TimeFault, TimeReader};

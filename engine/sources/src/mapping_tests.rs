@@ -1,13 +1,13 @@
 //! What mappings accept, and how each misfit is refused.
 
 use super::*;
-use crate::transactions;
+use crate::tests::stream;
 
 fn bind(map: &str, set: &str, attributes: Option<&str>, names: &[&str]) -> Result<Plan, String> {
     let spec = MappingSpec::parse(&[map.to_owned()], &[set.to_owned()], attributes).map_err(|e| e.to_string())?;
     let names: Vec<String> = names.iter().map(|name| (*name).to_owned()).collect();
     let source = SourceNames { names: &names, complete: true };
-    Plan::bind(&spec, &transactions().unwrap(), &source).map_err(|error| error.to_string())
+    Plan::bind(&spec, &stream(), &source).map_err(|error| error.to_string())
 }
 
 #[test]

@@ -8,7 +8,7 @@ use std::{
     sync::{Arc, Mutex, PoisonError},
 };
 
-use tidewatch_model::{EventTime, Span, StreamSchema};
+use tidewatch_model::{EventTime, Span, StreamSchema, limits};
 use xxhash_rust::xxh3::Xxh3;
 
 use crate::{FileSource, Format, SourceError, SourceOptions};
@@ -18,8 +18,8 @@ use crate::{FileSource, Format, SourceError, SourceOptions};
 pub struct Survey {
     /// Rows, broken ones included.
     pub rows: u64,
-    /// How far the time of any row lies before the greatest time of the rows above it. Times before
-    /// 1970 are left out: no engine takes them, so they must not hold the others up.
+    /// How far the time of any row lies before the greatest time of the rows above it. Times that no engine
+    /// takes are left out here and in `times`: they must not hold the others up.
     pub disorder: Span,
     /// The least and the greatest time.
     pub times: Option<(EventTime, EventTime)>,
@@ -51,7 +51,7 @@ impl Survey {
         let mut rows = 0;
         while let Some(raw) = source.next_raw()? {
             let times = source.converter().event_times(&raw)?;
-            times.iter().flatten().filter(|time| *time >= 0).for_each(|time| order.see(time));
+            times.iter().flatten().filter(|time| takes(*time)).for_each(|time| order.see(time));
             rows += (times.len() + raw.broken.len()) as u64;
             progress(rows);
         }
@@ -60,6 +60,10 @@ impl Survey {
             order.times.map(|(least, greatest)| (EventTime::from_micros(least), EventTime::from_micros(greatest)));
         Ok(Self { rows, disorder: Span::from_micros(order.disorder), times, content })
     }
+}
+
+fn takes(time: i64) -> bool {
+    (limits::EVENT_TIME_MIN..=limits::EVENT_TIME_MAX).contains(&EventTime::from_micros(time))
 }
 
 #[derive(Default)]
@@ -94,6 +98,20 @@ impl Read for Hashing {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_time_that_no_engine_takes_is_no_disorder() {
+        for (time, taken) in [
+            (0, false),
+            (-1, false),
+            (limits::EVENT_TIME_MIN.micros(), true),
+            (limits::EVENT_TIME_MAX.micros(), true),
+            (limits::EVENT_TIME_MAX.micros() + 1, false),
+            (253_402_300_799_000_000, false),
+        ] {
+            assert_eq!(takes(time), taken, "{time}");
+        }
+    }
 
     #[test]
     fn disorder_is_the_greatest_step_back_from_the_front() {

@@ -6,12 +6,20 @@ mod shared_data;
 
 use std::{
     path::{Path, PathBuf},
-    sync::atomic::{AtomicU64, Ordering},
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
 };
 
 use arrow::{array::RecordBatch, compute::concat_batches};
+use tidewatch_model::{StreamSchema, transactions};
 
-use crate::{BrokenRow, FileSource, MappingSpec, SourceError, SourceOptions, transactions};
+use crate::{BrokenRow, FileSource, MappingSpec, SourceError, SourceOptions};
+
+pub(crate) fn stream() -> Arc<StreamSchema> {
+    Arc::new(transactions().unwrap())
+}
 
 /// A file that is gone when the test is.
 struct TempFile(PathBuf);
@@ -51,7 +59,7 @@ struct Whole {
 }
 
 fn read(path: &Path, options: &SourceOptions) -> Result<Whole, SourceError> {
-    let schema = transactions().unwrap();
+    let schema = stream();
     let (mut batches, mut rows, mut lines, mut broken) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
     for batch in FileSource::open(path, &schema, options)? {
         let mut batch = batch?;

@@ -9,33 +9,9 @@ use arrow::{
     datatypes::{DataType, Field, SchemaRef},
     error::ArrowError,
 };
-use tidewatch_model::{Column, ColumnType, SchemaError, StreamSchema};
+use tidewatch_model::ColumnType;
 
 use crate::event::{Channel, Event, Kind};
-
-/// The built-in stream's schema, with the columns in the order in which batches have them.
-pub fn stream() -> Result<StreamSchema, SchemaError> {
-    use ColumnType::{BigInt, Map, Text, Timestamp};
-    let column = |name: &str, kind, required, default| Column { name: name.to_owned(), kind, required, default };
-    let columns = vec![
-        column("event_id", Text, false, None),
-        column("occurred_at", Timestamp, true, None),
-        column("status", Text, true, None),
-        column("kind", Text, false, None),
-        column("channel", Text, false, None),
-        column("region", Text, false, None),
-        column("account_id", Text, false, None),
-        column("counterparty_id", Text, false, None),
-        column("amount_minor", BigInt, false, None),
-        column("currency", Text, false, None),
-        column("latency_us", BigInt, false, None),
-        column("auth_code", Text, false, None),
-        column("ip", Text, false, None),
-        column("count", BigInt, false, Some(1)),
-        column("attributes", Map, false, None),
-    ];
-    StreamSchema::new("transactions", columns, "occurred_at", Some("event_id"))
-}
 
 /// The networks that RFC 5737 sets aside for documentation.
 const NETWORKS: [&str; 3] = ["192.0.2.", "198.51.100.", "203.0.113."];

@@ -13,7 +13,6 @@ mod schedule;
 mod seed;
 mod traffic;
 
-pub use columns::stream;
 pub use export::{ExportFormat, Exporter};
 pub use incident::{Change, Incident, IncidentKind, Labels, Measure, Signal};
 pub use profile::Profile;

@@ -4,7 +4,7 @@
 use std::collections::VecDeque;
 
 use arrow::{array::RecordBatch, datatypes::SchemaRef};
-use tidewatch_model::{EventTime, Minute, SchemaError, Span, limits};
+use tidewatch_model::{EventTime, Minute, SchemaError, Span, limits, transactions};
 
 use crate::{
     Profile, Schedule, TrafficError,
@@ -37,8 +37,7 @@ pub struct Traffic {
 impl Traffic {
     /// Endless calm traffic, before 1970 and for ever.
     pub fn new(profile: Profile, seed: u64) -> Result<Self, TrafficError> {
-        let schema =
-            columns::stream().map_err(|e: SchemaError| arrow::error::ArrowError::SchemaError(e.to_string()))?;
+        let schema = transactions().map_err(|e: SchemaError| arrow::error::ArrowError::SchemaError(e.to_string()))?;
         Ok(Self {
             seed,
             calm: Calm::new(profile, seed),

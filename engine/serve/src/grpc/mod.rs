@@ -49,7 +49,7 @@ pub async fn serve_grpc(
     edge: Edge,
     shutdown: impl Future<Output = ()> + Send + 'static,
 ) -> Result<(), ServeError> {
-    let door = Arc::new(Door::new(edge.engine().schema())?);
+    let door = Arc::new(edge.door()?);
     let (stop, stopping) = watch::channel(false);
     let service = Service { edge: edge.clone(), door, stopping: stopping.clone() };
     let (reporter, health) = tonic_health::server::health_reporter();

@@ -10,7 +10,7 @@ use crate::{
     mask::mask,
     proto::tidewatch::v1::{
         Alert, EvaluateRequest, EvaluateResponse, GetStatusRequest, GetStatusResponse, ListRulesRequest,
-        ListRulesResponse, Rule, Score, Verdict, alerts_server::Alerts, rules_server::Rules,
+        ListRulesResponse, Rule, Score, StatusScore, Verdict, alerts_server::Alerts, rules_server::Rules,
     },
     report,
     trace::request_span,
@@ -47,6 +47,7 @@ impl Alerts for Service {
             alerts: report.alerts.into_iter().map(alert).collect(),
             sealed_through: micros(report.sealed_through),
             scores: report.scores.into_iter().map(score).collect(),
+            statuses: report.statuses.into_iter().map(status_score).collect(),
         }))
     }
 }
@@ -106,6 +107,11 @@ fn alert(alert: report::Alert) -> Alert {
         summary: alert.summary,
         since: micros(Some(alert.since)),
     }
+}
+
+fn status_score(score: report::StatusScore) -> StatusScore {
+    let report::StatusScore { status, minute, value, usual, score } = score;
+    StatusScore { status, minute: micros(Some(minute)), value, usual, score }
 }
 
 fn score(score: report::Score) -> Score {

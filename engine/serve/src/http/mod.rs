@@ -92,7 +92,7 @@ pub async fn serve_http(
     shutdown: impl Future<Output = ()> + Send,
 ) -> Result<(), ServeError> {
     let site = Site {
-        door: Door::new(edge.engine().schema())?,
+        door: edge.door()?,
         edge,
         live: Page::new(include_str!("../../page/index.html")),
         reference: Page::new(include_str!("../../page/api.html")),

@@ -12,8 +12,8 @@ use arrow::{
 };
 use async_trait::async_trait;
 use futures::{FutureExt, StreamExt, stream};
-use tidewatch_model::{Column, ColumnType, EventTime, Lsn, Minute, SessionId, Severity, StreamSchema};
-use tidewatch_serve::{engine::*, report::*, select};
+use tidewatch_model::{EventTime, Lsn, Minute, SessionId, Severity, StreamSchema};
+use tidewatch_serve::{IdKey, engine::*, report::*, select};
 use tokio::sync::{Semaphore, watch};
 
 /// 2025-07-12T12:00:00Z.
@@ -85,32 +85,12 @@ fn series() -> Vec<Series> {
         .collect()
 }
 
+pub fn id_key() -> IdKey {
+    IdKey::new(&[7; IdKey::SECRET_BYTES])
+}
+
 pub fn schema() -> StreamSchema {
-    use ColumnType::{BigInt, Map, Text, Timestamp};
-    let columns = [
-        ("event_id", Text),
-        ("occurred_at", Timestamp),
-        ("status", Text),
-        ("kind", Text),
-        ("channel", Text),
-        ("region", Text),
-        ("account_id", Text),
-        ("counterparty_id", Text),
-        ("amount_minor", BigInt),
-        ("currency", Text),
-        ("latency_us", BigInt),
-        ("auth_code", Text),
-        ("ip", Text),
-        ("count", BigInt),
-        ("attributes", Map),
-    ];
-    let columns = columns.map(|(name, kind)| Column {
-        name: name.to_owned(),
-        kind,
-        required: matches!(name, "occurred_at" | "status"),
-        default: (name == "count").then_some(1),
-    });
-    StreamSchema::new("transactions", columns.to_vec(), "occurred_at", Some("event_id")).unwrap()
+    tidewatch_model::transactions().unwrap()
 }
 
 /// Rows with what is awkward on the wire: nulls, a number that is none, a map, quotes and commas.
@@ -255,7 +235,14 @@ impl Engine for Fake {
             values: BTreeMap::from([("score".to_owned(), 0.5)]),
             minute: MINUTE,
         };
-        AlertReport { sealed_through: Some(MINUTE), alerts: vec![alert()], scores: vec![score] }
+        let calm = StatusScore {
+            status: "approved".to_owned(),
+            minute: MINUTE,
+            value: 100.0,
+            usual: Some(98.0),
+            score: Some(0.25),
+        };
+        AlertReport { sealed_through: Some(MINUTE), alerts: vec![alert()], scores: vec![score], statuses: vec![calm] }
     }
 
     async fn status(&self) -> Status {

@@ -217,6 +217,7 @@ async fn rules_and_alerts_answer() {
     assert_eq!((rules[0].name.as_str(), rules[0].rows), ("denied-surge", 1));
     let status = AlertsClient::new(channel).get_status(GetStatusRequest {}).await.unwrap().into_inner();
     assert_eq!((status.alerts[0].state.as_str(), status.scores[0].rule.as_str()), ("firing", "denied-surge"));
+    assert_eq!((status.statuses[0].status.as_str(), status.statuses[0].score), ("approved", Some(0.25)));
 }
 
 #[tokio::test]

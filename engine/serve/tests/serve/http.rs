@@ -161,6 +161,7 @@ async fn state_is_told_as_json() {
         (Some("firing"), Some("critical"))
     );
     assert_eq!(alerts["scores"][0]["values"]["score"], 0.5);
+    assert_eq!((&alerts["statuses"][0]["status"], &alerts["statuses"][0]["score"]), (&"approved".into(), &0.25.into()));
     let rules = server.get("/api/v1/rules").await.json();
     assert_eq!((rules["rules"][0]["sql"].as_str(), rules["rules"][0]["rows"].as_u64()), (Some("SELECT 1"), Some(1)));
     let status = server.get("/api/v1/status").await.json();

@@ -13,7 +13,7 @@ use tokio::{
 };
 use tonic::transport::Channel;
 
-use crate::fake::{Fake, NOW};
+use crate::fake::{Fake, NOW, id_key};
 
 pub struct Server {
     pub engine: Fake,
@@ -24,7 +24,7 @@ pub struct Server {
 
 pub fn edge(engine: &Fake) -> Edge {
     let clock = Arc::new(ManualClock::at(NOW));
-    Edge::new(Arc::new(engine.clone()), clock).metrics(|| "tidewatch_up 1\n".to_owned())
+    Edge::new(Arc::new(engine.clone()), clock, id_key()).metrics(|| "tidewatch_up 1\n".to_owned())
 }
 
 pub async fn start_grpc(engine: Fake, edge: Edge) -> Server {

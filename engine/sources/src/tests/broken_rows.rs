@@ -139,7 +139,7 @@ fn what_no_row_can_be_read_from_is_refused_at_once() {
 #[test]
 fn a_pipe_reads_as_a_file_does() {
     let text = format!("{HEAD}1,a,1\nx,b,1\n");
-    let schema = transactions().unwrap();
+    let schema = stream();
     let input = Box::new(std::io::Cursor::new(text.into_bytes()));
     let mut source = FileSource::from_input("-", input, &schema, &options("", "", None)).unwrap();
     let batch = source.next().unwrap().unwrap();

@@ -125,7 +125,7 @@ fn three_formats_give_the_same_batches() {
         let files = [("csv", csv(&events)), ("jsonl", json_lines(&events)), ("parquet", parquet(&events))];
         let files = files.map(|(ending, bytes)| TempFile::new(ending, &bytes));
         let wholes = files.each_ref().map(|file| read(file.path(), &options).unwrap());
-        let schema = transactions().unwrap();
+        let schema = stream();
         let surveys = files.each_ref().map(|file| Survey::of(file.path(), &schema, &options, |_| ()).unwrap());
         for (whole, survey) in wholes.iter().zip(&surveys) {
             assert_eq!(whole.broken, []);
@@ -149,7 +149,7 @@ fn row_groups_read_side_by_side_are_the_file() {
     let events: Vec<Event> = (0..100).map(|n| event(&mut StdRng::seed_from_u64(n))).collect();
     let file = TempFile::new("parquet", &parquet(&events));
     let options = options("event_id=ID,occurred_at=at", "", None);
-    let source = FileSource::open(file.path(), &transactions().unwrap(), &options).unwrap();
+    let source = FileSource::open(file.path(), &stream(), &options).unwrap();
     assert_eq!((source.row_groups(), source.row_count()), (Some(1), Some(100)));
     let part = SourceOptions { row_groups: Some(0..1), ..options.clone() };
     assert_eq!(read(file.path(), &part).unwrap().events, read(file.path(), &options).unwrap().events);

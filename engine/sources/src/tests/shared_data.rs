@@ -53,7 +53,7 @@ fn amounts_by_the_hour_are_exact() {
     let options = options(map, "status=approved,currency=EUR", None);
     let whole = read(&file, &options).unwrap();
     assert_eq!((whole.events.num_rows(), whole.broken.len()), (268_692, 0));
-    let survey = Survey::of(&file, &transactions().unwrap(), &options, |_| ()).unwrap();
+    let survey = Survey::of(&file, &stream(), &options, |_| ()).unwrap();
     assert_eq!((survey.rows, survey.disorder.micros()), (268_692, 0));
     let mut hours: BTreeMap<i64, (i64, i64)> = BTreeMap::new();
     let times = whole.events["occurred_at"].as_primitive::<TimestampMicrosecondType>();

@@ -1,0 +1,92 @@
+//! The installation's secret, from which masked event ids get their tags: a file in the data folder, made at the first
+//! start and read at every later one. With another secret an id that is sent again would count again.
+
+use std::{
+    fs::{self, File, OpenOptions},
+    io::{self, Write as _},
+    os::unix::fs::OpenOptionsExt as _,
+    path::{Path, PathBuf},
+};
+
+use ring::rand::{SecureRandom, SystemRandom};
+use tidewatch_serve::IdKey;
+
+const FILE_NAME: &str = "id.key";
+
+#[derive(Debug, thiserror::Error)]
+pub enum IdSecretError {
+    #[error("could not {action} {}: {source}", .path.display())]
+    Io { action: &'static str, path: PathBuf, source: io::Error },
+    #[error(
+        "{} holds {found} bytes where the secret has {}: restore it from a backup; without it, masked event ids that are \
+         sent again count again (to accept that, remove the file)",
+        .path.display(),
+        IdKey::SECRET_BYTES
+    )]
+    Damaged { path: PathBuf, found: usize },
+    #[error("the operating system gives no random numbers, so no secret could be made for {}", .0.display())]
+    NoRandomness(PathBuf),
+}
+
+/// The key of the data folder, which must be locked by the caller.
+pub fn id_key(data_dir: &Path) -> Result<IdKey, IdSecretError> {
+    let path = data_dir.join(FILE_NAME);
+    let secret = match fs::read(&path) {
+        Ok(bytes) => bytes
+            .as_slice()
+            .try_into()
+            .map_err(|_| IdSecretError::Damaged { path: path.clone(), found: bytes.len() })?,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => made(data_dir, &path)?,
+        Err(source) => return Err(IdSecretError::Io { action: "read", path, source }),
+    };
+    Ok(IdKey::new(&secret))
+}
+
+fn made(data_dir: &Path, path: &Path) -> Result<[u8; IdKey::SECRET_BYTES], IdSecretError> {
+    let mut secret = [0; IdKey::SECRET_BYTES];
+    SystemRandom::new().fill(&mut secret).map_err(|_| IdSecretError::NoRandomness(path.to_owned()))?;
+    written(data_dir, path, &secret).map_err(|source| IdSecretError::Io {
+        action: "write",
+        path: path.to_owned(),
+        source,
+    })?;
+    Ok(secret)
+}
+
+/// Under a name of its own first, so that a crash leaves no half of a secret.
+fn written(data_dir: &Path, path: &Path, secret: &[u8]) -> io::Result<()> {
+    let part = path.with_extension("part");
+    let mut file = OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&part)?;
+    file.write_all(secret)?;
+    file.sync_all()?;
+    fs::rename(&part, path)?;
+    File::open(data_dir)?.sync_all()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::PermissionsExt as _;
+
+    use super::*;
+
+    #[test]
+    fn a_secret_is_made_once_and_is_nobody_elses() {
+        let folder = tempfile::tempdir().unwrap();
+        id_key(folder.path()).unwrap();
+        let path = folder.path().join(FILE_NAME);
+        let first = fs::read(&path).unwrap();
+        assert_eq!((first.len(), fs::metadata(&path).unwrap().permissions().mode() & 0o777), (32, 0o600));
+        id_key(folder.path()).unwrap();
+        assert_eq!(fs::read(&path).unwrap(), first);
+    }
+
+    #[test]
+    fn a_damaged_secret_is_refused_and_kept() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join(FILE_NAME);
+        fs::write(&path, b"short").unwrap();
+        let error = id_key(folder.path()).unwrap_err().to_string();
+        assert!(error.contains("holds 5 bytes where the secret has 32"), "{error}");
+        assert_eq!(fs::read(&path).unwrap(), b"short");
+    }
+}
