@@ -70,6 +70,9 @@ pub enum CoreError {
 pub struct Session {
     pub name: String,
     pub notify: bool,
+    /// The record that opened it last.
+    opened: Lsn,
+    is_open: bool,
     pub accepted: u64,
     pub duplicates: u64,
     pub late: u64,
@@ -190,9 +193,11 @@ impl Core {
             Record::Events(events) => self.events(lsn, events),
             Record::Advance(advance) => self.advance(lsn, advance),
             Record::SessionOpened(opened) => {
+                self.make_room_for_a_session();
                 let session = self.sessions.entry(opened.session).or_default();
                 session.name.clone_from(&opened.name);
                 session.notify = opened.notify;
+                (session.opened, session.is_open) = (lsn, true);
                 self.operator
                     .open_session(opened.session, opened.lateness)
                     .map_err(|error| CoreError::Record { lsn, reason: error.strip_backtrace() })?;
@@ -202,9 +207,22 @@ impl Core {
                 let applied = self.operator.end_session(ended.session);
                 let effects = self.settle(lsn, applied, Effects::default())?;
                 self.rulings.end_session(ended.session);
+                if let Some(session) = self.sessions.get_mut(&ended.session) {
+                    session.is_open = false;
+                }
                 Ok(effects)
             }
             Record::Journal(_) => Ok(Effects::default()),
+        }
+    }
+
+    fn make_room_for_a_session(&mut self) {
+        if self.sessions.len() < limits::SESSIONS_REMEMBERED_MAX {
+            return;
+        }
+        let ended = self.sessions.iter().filter(|(_, session)| !session.is_open);
+        if let Some(oldest) = ended.min_by_key(|(_, session)| session.opened).map(|(id, _)| *id) {
+            self.sessions.remove(&oldest);
         }
     }
 
@@ -234,8 +252,9 @@ impl Core {
         effects.accepted = applied.accepted.as_ref().map_or(0, |rows| rows.num_rows() as u64);
         effects.duplicates = applied.duplicates;
         effects.late = applied.late.iter().map(|(rows, _)| rows.num_rows() as u64).sum();
-        if let Partition::Session(session) = events.partition {
-            let session = self.sessions.entry(session).or_default();
+        if let Partition::Session(session) = events.partition
+            && let Some(session) = self.sessions.get_mut(&session)
+        {
             session.accepted += effects.accepted;
             session.duplicates += effects.duplicates;
             session.late += effects.late;

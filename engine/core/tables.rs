@@ -56,7 +56,7 @@ pub fn verdicts_schema() -> SchemaRef {
         ("outcome", DataType::Utf8),
         ("severity", DataType::Utf8),
         ("labels", DataType::Utf8),
-        ("values", DataType::Utf8),
+        ("measures", DataType::Utf8),
         ("summary", DataType::Utf8),
     ])
 }
@@ -69,7 +69,7 @@ pub fn alerts_schema() -> SchemaRef {
         ("event", DataType::Utf8),
         ("state", DataType::Utf8),
         ("labels", DataType::Utf8),
-        ("values", DataType::Utf8),
+        ("measures", DataType::Utf8),
         ("summary", DataType::Utf8),
         ("first_minute", time()),
         ("withheld", DataType::Utf8),

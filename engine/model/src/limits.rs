@@ -58,6 +58,10 @@ pub const REVISIONS_PER_RECORD_MAX: usize = 8;
 /// At the limit: opening another is refused until one ends (`RESOURCE_EXHAUSTED`).
 pub const SESSIONS_OPEN_MAX: usize = 64;
 
+/// Replay sessions whose names and counts are remembered. At the limit: of those that have ended, the one opened
+/// longest ago is forgotten; opened again, it counts from nothing.
+pub const SESSIONS_REMEMBERED_MAX: usize = 10_000;
+
 /// Producers and replay sessions remembered for de-duplication by sequence.
 /// At the limit: the one heard of longest ago is forgotten.
 pub const PRODUCERS_MAX: usize = 10_000;

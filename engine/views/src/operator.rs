@@ -115,7 +115,6 @@ pub struct Operator {
     limits: OperatorLimits,
     live: Domain,
     sessions: BTreeMap<SessionId, Domain>,
-    ended: BTreeSet<SessionId>,
     producers: Producers,
     session_sequences: Producers,
     sealed: SealedMinutes,
@@ -151,7 +150,6 @@ impl Operator {
             limits,
             live,
             sessions: BTreeMap::new(),
-            ended: BTreeSet::new(),
             producers: Producers::default(),
             session_sequences: Producers::default(),
             sealed: SealedMinutes::default(),
@@ -197,7 +195,6 @@ impl Operator {
 
     /// Opens a session, or opens it again after its end with its sequences remembered.
     pub fn open_session(&mut self, session: SessionId, lateness: Span) -> Result<(), DataFusionError> {
-        self.ended.remove(&session);
         if let Some(open) = self.sessions.get_mut(&session) {
             open.lateness = open.lateness.max(lateness);
             return Ok(());
@@ -212,7 +209,6 @@ impl Operator {
     /// Ends a session: all that it holds open is sealed.
     pub fn end_session(&mut self, session: SessionId) -> Applied {
         let mut applied = Applied::default();
-        self.ended.insert(session);
         if let Some(mut domain) = self.sessions.remove(&session) {
             let minutes = domain.drain(self.schema.live_for);
             self.seal_session(session, minutes, &mut applied);
