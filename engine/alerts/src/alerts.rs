@@ -3,6 +3,10 @@
 //!
 //! The caller journals the transitions that `observe` returns before it hands them to anybody.
 
+mod state;
+
+pub use state::AlertsState;
+
 use std::collections::BTreeMap;
 
 use tidewatch_model::{Minute, Span};
@@ -102,7 +106,7 @@ impl Alerts {
         self.book.alerts()
     }
 
-    /// What the newest verdict said of a running alert. None from a recovery until the next verdict.
+    /// What the newest verdict said of a running alert. None from a recovery by transitions until the next verdict.
     pub fn reading(&self, alert: &Alert) -> Option<&Reading> {
         self.readings.get(AlertId::of(&alert.rule, &alert.labels))
     }
@@ -117,7 +121,7 @@ impl Alerts {
         self.untracked
     }
 
-    /// The newest minute seen of a rule. After a recovery: the newest in which something changed.
+    /// The newest minute seen of a rule. After a recovery by transitions: the newest in which something changed.
     pub fn judged_through(&self, rule: &str) -> Option<Minute> {
         self.judged.get(rule).copied()
     }

@@ -3,7 +3,7 @@
 
 use tidewatch_model::{EventTime, Span, hash64, limits};
 
-use crate::{DeliveryId, Retry};
+use crate::{Delivery, Retry};
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct RetryPolicy {
@@ -31,8 +31,10 @@ impl Default for RetryPolicy {
 
 impl RetryPolicy {
     /// When attempt `failures + 1` is due: between half and all of the exponential wait, and not before the
-    /// receiver asked to be called again (but it cannot ask for longer than the delivery may live).
-    pub(crate) fn next(&self, id: &DeliveryId, failures: u32, now: EventTime, retry: Retry) -> EventTime {
+    /// receiver asked to be called again. But it cannot ask for longer than the delivery may live, lest one answer with
+    /// a long `Retry-After` give it up: the last attempt is made when its time is over.
+    pub(crate) fn next(&self, delivery: &Delivery, failures: u32, now: EventTime, retry: Retry) -> EventTime {
+        let id = &delivery.id;
         let doublings = failures.saturating_sub(1).min(40);
         let whole = self.first.micros().max(1).saturating_mul(1_i64 << doublings).min(self.longest.micros().max(1));
         let mut seed = id.key.number().to_le_bytes().to_vec();
@@ -40,8 +42,9 @@ impl RetryPolicy {
         seed.extend_from_slice(id.receiver.as_bytes());
         let half = whole / 2;
         let jitter = i64::try_from(hash64(&seed) % (whole - half + 1).unsigned_abs()).unwrap_or(0);
+        let left = delivery.enqueued_at.plus(self.max_age).since(now).micros();
         let wait = match retry {
-            Retry::After(asked) => asked.micros().clamp(half + jitter, self.max_age.micros().max(half + jitter)),
+            Retry::After(asked) => asked.micros().min(left).max(half + jitter),
             Retry::Backoff | Retry::Never => half + jitter,
         };
         now.plus(Span::from_micros(wait))

@@ -1,5 +1,5 @@
 //! The running alerts and their cooldowns: nothing but a fold of transitions. `apply` is the only way in which it
-//! changes, live and in recovery alike, so the two cannot drift apart.
+//! changes, live and in recovery alike, so the two cannot drift apart. A checkpoint holds the outcome of the fold.
 
 use std::collections::BTreeMap;
 
@@ -9,7 +9,7 @@ use crate::{Alert, Kind, Labels, Notice, Reached, Running, Transition, cooldowns
 
 #[derive(Clone, Debug, Default, PartialEq)]
 pub(crate) struct Book {
-    rules: BTreeMap<String, RuleBook>,
+    pub rules: BTreeMap<String, RuleBook>,
 }
 
 /// What is remembered of one rule.
@@ -20,7 +20,7 @@ pub(crate) struct RuleBook {
     /// That the rule is over its limit has been reported, and it has not been below since.
     pub limit_reported: bool,
     /// The minute of the newest transition.
-    changed: Option<Minute>,
+    pub changed: Option<Minute>,
 }
 
 impl Book {

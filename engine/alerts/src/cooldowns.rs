@@ -28,6 +28,11 @@ impl Cooldowns {
         }
     }
 
+    /// Each with the first minute in which it is over. Starting them anew gives the same cooldowns.
+    pub fn iter(&self) -> impl Iterator<Item = (AlertId, Severity, Minute)> {
+        self.until.iter().map(|((alert, severity), until)| (*alert, *severity, *until))
+    }
+
     /// Forgets what is over at `minute`.
     pub fn expire(&mut self, minute: Minute) {
         while self.by_end.first().is_some_and(|(until, _, _)| *until <= minute) {

@@ -21,7 +21,17 @@ pub struct Delivery {
     pub enqueued_at: EventTime,
     /// Failures so far.
     pub attempt: u32,
+    /// When it failed last.
+    #[serde(default)]
+    pub failed_at: Option<EventTime>,
     pub due_at: EventTime,
+}
+
+impl Delivery {
+    /// When the last fact was written that this shows. A later one is not before it.
+    pub(crate) fn changed_at(&self) -> EventTime {
+        self.failed_at.map_or(self.enqueued_at, |failed_at| failed_at.max(self.enqueued_at))
+    }
 }
 
 /// Whether another attempt can help.

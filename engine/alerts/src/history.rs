@@ -13,10 +13,17 @@ pub struct History {
 }
 
 impl History {
+    /// As a checkpoint has it: `dropped` went before the first of these.
+    pub(crate) fn restore(transitions: impl IntoIterator<Item = Transition>, dropped: u64) -> Self {
+        let mut history = Self { kept: VecDeque::new(), dropped };
+        transitions.into_iter().for_each(|transition| history.push(transition));
+        history
+    }
+
     pub(crate) fn push(&mut self, transition: Transition) {
         if self.kept.len() >= limits::ALERT_HISTORY_MAX {
             self.kept.pop_front();
-            self.dropped += 1;
+            self.dropped = self.dropped.saturating_add(1);
         }
         self.kept.push_back(transition);
     }

@@ -18,6 +18,7 @@ pub struct AlertId(u128);
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct TransitionKey(u128);
 
+/// The text is not the name of an alert or of a transition.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("`{0}` is not a key; a key is 32 hexadecimal digits")]
 pub struct KeyError(String);
@@ -82,21 +83,40 @@ impl fmt::Display for TransitionKey {
     }
 }
 
+impl fmt::Display for AlertId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:032x}", self.0)
+    }
+}
+
 impl fmt::Debug for TransitionKey {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         fmt::Display::fmt(self, f)
     }
 }
 
+/// Exactly 32 hexadecimal digits: `from_str_radix` alone would take a sign and fewer digits, too.
+fn read_hash(text: &str) -> Result<u128, KeyError> {
+    let wrong = || KeyError(text.chars().take(40).collect());
+    if text.len() != 32 || !text.bytes().all(|byte| byte.is_ascii_hexdigit()) {
+        return Err(wrong());
+    }
+    u128::from_str_radix(text, 16).map_err(|_| wrong())
+}
+
 impl FromStr for TransitionKey {
     type Err = KeyError;
 
     fn from_str(text: &str) -> Result<Self, KeyError> {
-        let wrong = || KeyError(text.chars().take(40).collect());
-        if text.len() != 32 || !text.bytes().all(|byte| byte.is_ascii_hexdigit()) {
-            return Err(wrong());
-        }
-        u128::from_str_radix(text, 16).map(Self).map_err(|_| wrong())
+        read_hash(text).map(Self)
+    }
+}
+
+impl FromStr for AlertId {
+    type Err = KeyError;
+
+    fn from_str(text: &str) -> Result<Self, KeyError> {
+        read_hash(text).map(Self)
     }
 }
 
@@ -106,7 +126,19 @@ impl Serialize for TransitionKey {
     }
 }
 
+impl Serialize for AlertId {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(self)
+    }
+}
+
 impl<'de> Deserialize<'de> for TransitionKey {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        String::deserialize(deserializer)?.parse().map_err(serde::de::Error::custom)
+    }
+}
+
+impl<'de> Deserialize<'de> for AlertId {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         String::deserialize(deserializer)?.parse().map_err(serde::de::Error::custom)
     }
@@ -143,6 +175,8 @@ mod tests {
     fn keys_read_back() {
         let key = TransitionKey(0xfeed);
         assert_eq!(key.to_string().parse::<TransitionKey>(), Ok(key));
+        let alert = AlertId(0xbeef);
+        assert_eq!(alert.to_string().parse::<AlertId>(), Ok(alert));
         for wrong in ["", "feed", "+0000000000000000000000000000001", "zz"] {
             assert!(wrong.parse::<TransitionKey>().is_err(), "{wrong}");
         }

@@ -3,15 +3,18 @@
 //!
 //! Everything here is pure and synchronous. Time comes in as minutes of verdicts or as a moment that the
 //! caller names; nothing reads a clock, a disk or a network. Each state is a fold of serialisable facts
-//! (`Transition`, `OutboxEvent`), so recovery from a journal and live operation run the same code.
+//! (`Transition`, `OutboxEvent`), so recovery from a journal and live operation run the same code; `AlertsState` and
+//! `OutboxState` are what such a fold came to, as a checkpoint holds it.
 
 mod alert;
 mod alerts;
 mod backoff;
 mod book;
 mod cooldowns;
+mod dead_letters;
 mod decide;
 mod delivery;
+mod done;
 mod history;
 mod key;
 mod outbox;
@@ -21,12 +24,13 @@ mod transition;
 mod verdict;
 
 pub use alert::{Alert, Phase, Reached, Running};
-pub use alerts::{Alerts, AlertsError};
+pub use alerts::{Alerts, AlertsError, AlertsState};
 pub use backoff::RetryPolicy;
+pub use dead_letters::DeadLetter;
 pub use delivery::{Delivery, DeliveryError, DeliveryId, OutboxEvent, Retry};
 pub use history::History;
 pub use key::{AlertId, TransitionKey};
-pub use outbox::{DeadLetter, Outbox, OutboxCounts};
+pub use outbox::{Outbox, OutboxCounts, OutboxState};
 pub use readings::Reading;
 pub use routing::{Route, Routing, RoutingError, SeverityMatch};
 pub use transition::{Kind, Notice, Transition, Withheld};

@@ -3,12 +3,23 @@
 //!
 //! Deliveries of one alert to one receiver go out in order, so that nobody hears of an end before its
 //! beginning; apart from that, no delivery waits for another.
+//!
+//! The events of one delivery carry times that never go back, whatever the clock does: that is how an event that the
+//! outbox holds already is told from news.
 
-use std::collections::{BTreeMap, BTreeSet, HashSet, VecDeque};
+mod state;
 
-use tidewatch_model::{EventTime, Severity, limits};
+pub use state::OutboxState;
 
-use crate::{AlertId, Delivery, DeliveryError, DeliveryId, OutboxEvent, Retry, RetryPolicy, Transition, backoff::cut};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+
+use serde::{Deserialize, Serialize};
+use tidewatch_model::{EventTime, Severity, Span, limits};
+
+use crate::{
+    AlertId, DeadLetter, Delivery, DeliveryError, DeliveryId, OutboxEvent, Retry, RetryPolicy, Transition,
+    backoff::cut, dead_letters::DeadLetters, done::Done,
+};
 
 /// The order in which deliveries came.
 type Sequence = u64;
@@ -19,9 +30,8 @@ pub struct Outbox {
     waiting: BTreeMap<Sequence, Delivery>,
     by_id: BTreeMap<DeliveryId, Sequence>,
     receivers: BTreeMap<String, Queue>,
-    dead: VecDeque<DeadLetter>,
-    done: HashSet<DeliveryId>,
-    done_order: VecDeque<DeliveryId>,
+    dead: DeadLetters,
+    done: Done,
     next: Sequence,
     counts: OutboxCounts,
 }
@@ -36,16 +46,8 @@ struct Queue {
     by_worth: BTreeSet<(Severity, Sequence)>,
 }
 
-/// A delivery that was given up. It can be resent.
-#[derive(Clone, Debug, PartialEq)]
-pub struct DeadLetter {
-    pub delivery: Delivery,
-    pub died_at: EventTime,
-    pub reason: String,
-}
-
 /// What happened since the start or the oldest event that the outbox was rebuilt from.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct OutboxCounts {
     pub enqueued: u64,
     pub delivered: u64,
@@ -62,9 +64,8 @@ impl Outbox {
             waiting: BTreeMap::new(),
             by_id: BTreeMap::new(),
             receivers: BTreeMap::new(),
-            dead: VecDeque::new(),
-            done: HashSet::new(),
-            done_order: VecDeque::new(),
+            dead: DeadLetters::default(),
+            done: Done::default(),
             next: 0,
             counts: OutboxCounts::default(),
         }
@@ -74,7 +75,7 @@ impl Outbox {
     pub fn rebuild(policy: RetryPolicy, events: impl IntoIterator<Item = OutboxEvent>) -> Self {
         let mut outbox = Self::new(policy);
         for event in events {
-            outbox.apply(event);
+            outbox.take_in(event);
         }
         outbox
     }
@@ -91,7 +92,7 @@ impl Outbox {
         let mut events = Vec::new();
         for receiver in receivers {
             let id = DeliveryId { key: transition.key, receiver: receiver.to_owned() };
-            if self.by_id.contains_key(&id) || self.done.contains(&id) {
+            if self.knows(&id) {
                 continue;
             }
             let delivery = Box::new(Delivery {
@@ -100,6 +101,7 @@ impl Outbox {
                 traceparent: traceparent.map(str::to_owned),
                 enqueued_at: now,
                 attempt: 0,
+                failed_at: None,
                 due_at: now,
             });
             self.record(OutboxEvent::Enqueued { delivery }, &mut events);
@@ -125,9 +127,10 @@ impl Outbox {
         self.receivers.keys().map(String::as_str)
     }
 
+    /// An attempt succeeded; perhaps one that was under way when its delivery was given up for want of room.
     pub fn delivered(&mut self, id: &DeliveryId, now: EventTime) -> Vec<OutboxEvent> {
         let mut events = Vec::new();
-        if self.by_id.contains_key(id) {
+        if self.by_id.contains_key(id) || self.dead.get(id).is_some() {
             self.record(OutboxEvent::Delivered { id: id.clone(), at: now }, &mut events);
         }
         events
@@ -136,11 +139,9 @@ impl Outbox {
     /// An attempt failed: it is due again later, or dead.
     pub fn failed(&mut self, id: &DeliveryId, now: EventTime, error: &DeliveryError) -> Vec<OutboxEvent> {
         let mut events = Vec::new();
-        let Some(delivery) = self.by_id.get(id).and_then(|sequence| self.waiting.get(sequence)) else {
-            return events;
-        };
+        let Some(delivery) = self.get(id) else { return events };
         let attempt = delivery.attempt.saturating_add(1);
-        let due_at = self.policy.next(id, attempt, now, error.retry);
+        let due_at = self.policy.next(delivery, attempt, now, error.retry);
         let given_up = if error.retry == Retry::Never {
             Some("refused for good".to_owned())
         } else if attempt >= self.policy.max_attempts {
@@ -150,11 +151,12 @@ impl Outbox {
         } else {
             None
         };
+        let at = now.max(delivery.changed_at());
         let error = cut(&error.reason);
         let reason = given_up.map(|why| cut(&format!("{why}; last error: {error}")));
-        self.record(OutboxEvent::Failed { id: id.clone(), at: now, error, attempt, due_at }, &mut events);
+        self.record(OutboxEvent::Failed { id: id.clone(), at, error, attempt, due_at }, &mut events);
         if let Some(reason) = reason {
-            self.record(OutboxEvent::Dead { id: id.clone(), at: now, reason }, &mut events);
+            self.record(OutboxEvent::Dead { id: id.clone(), at, reason }, &mut events);
         }
         events
     }
@@ -167,8 +169,10 @@ impl Outbox {
     /// Tries a dead letter anew, with the same key. Nothing happens where there is none of that name.
     pub fn resend(&mut self, id: &DeliveryId, now: EventTime) -> Vec<OutboxEvent> {
         let mut events = Vec::new();
-        if self.dead.iter().any(|letter| letter.delivery.id == *id) {
-            self.record(OutboxEvent::Resent { id: id.clone(), at: now }, &mut events);
+        if let Some(letter) = self.dead.get(id) {
+            // Strictly after the death, so that this death, should it be told again, is known to lie before.
+            let at = now.max(letter.died_at.plus(Span::from_micros(1)));
+            self.record(OutboxEvent::Resent { id: id.clone(), at }, &mut events);
             self.make_room(&id.receiver, now, &mut events);
         }
         events
@@ -188,7 +192,7 @@ impl Outbox {
     }
 
     fn record(&mut self, event: OutboxEvent, events: &mut Vec<OutboxEvent>) {
-        self.apply(event.clone());
+        self.take_in(event.clone());
         events.push(event);
     }
 
@@ -201,48 +205,98 @@ impl Outbox {
         {
             let reason =
                 format!("more than {} deliveries wait for `{receiver}`", limits::OUTBOX_DELIVERIES_PER_RECEIVER_MAX);
-            self.record(OutboxEvent::Dead { id: delivery.id.clone(), at: now, reason }, events);
+            let at = now.max(delivery.changed_at());
+            self.record(OutboxEvent::Dead { id: delivery.id.clone(), at, reason }, events);
         }
     }
 
-    /// The only way in which the outbox changes. Two writers' events may reach the journal in either order, so
-    /// events about deliveries that are not there are ordinary: a `Delivered` is remembered, the others change
-    /// nothing (a `Dead` before its `Enqueued` means one more attempt, not a letter lost).
-    fn apply(&mut self, event: OutboxEvent) {
+    /// Takes in one fact: the only way in which the outbox changes, also for one that follows the journal of another.
+    ///
+    /// Facts may be told again, from any point on and in their order: what the outbox holds already changes nothing.
+    /// A death or a failure from before the last resending, and a resending from before the last death, are known
+    /// by their times.
+    ///
+    /// Two writers' facts may reach the journal in either order, so facts about deliveries that are not there are
+    /// ordinary. A `Delivered` is remembered. A resending is taken before the death that it answers. The others change
+    /// nothing: a `Dead` before its `Enqueued` means one more attempt, not a letter lost.
+    pub fn take_in(&mut self, event: OutboxEvent) {
         match event {
             OutboxEvent::Enqueued { delivery } => {
-                if !self.by_id.contains_key(&delivery.id) && !self.done.contains(&delivery.id) {
-                    self.counts.enqueued += 1;
+                if !self.knows(&delivery.id) {
+                    count(&mut self.counts.enqueued);
+                    let (receiver, at) = (delivery.id.receiver.clone(), delivery.enqueued_at);
                     self.insert(*delivery);
+                    self.shed(&receiver, at);
                 }
             }
             OutboxEvent::Delivered { id, .. } => {
-                self.counts.delivered += 1;
-                if self.remove(&id).is_none() {
-                    self.dead.retain(|letter| letter.delivery.id != id);
+                let undone = self.remove(&id).is_some() || self.dead.remove(&id).is_some();
+                if self.done.remember(id) || undone {
+                    count(&mut self.counts.delivered);
                 }
-                self.remember(id);
             }
-            OutboxEvent::Failed { id, attempt, due_at, .. } => {
-                self.counts.failed_attempts += 1;
-                self.postpone(&id, attempt, due_at);
+            OutboxEvent::Failed { id, at, attempt, due_at, .. } => {
+                if self.get(&id).is_some_and(|delivery| delivery.changed_at() <= at && delivery.attempt < attempt) {
+                    count(&mut self.counts.failed_attempts);
+                    self.change(&id, |delivery| {
+                        (delivery.attempt, delivery.failed_at, delivery.due_at) = (attempt, Some(at), due_at);
+                    });
+                }
             }
             OutboxEvent::Dead { id, at, reason } => {
-                if let Some(delivery) = self.remove(&id) {
-                    self.counts.dead += 1;
-                    self.bury(DeadLetter { delivery, died_at: at, reason });
-                    self.remember(id);
+                if self.get(&id).is_some_and(|delivery| delivery.changed_at() <= at) {
+                    self.give_up(&id, at, reason);
                 }
             }
-            OutboxEvent::Resent { id, at } => {
-                if let Some(found) = self.dead.iter().position(|letter| letter.delivery.id == id)
-                    && let Some(letter) = self.dead.remove(found)
-                {
-                    self.done.remove(&id);
-                    self.done_order.retain(|done| *done != id);
-                    self.insert(Delivery { attempt: 0, enqueued_at: at, due_at: at, ..letter.delivery });
-                }
-            }
+            OutboxEvent::Resent { id, at } => self.take_in_resending(&id, at),
+        }
+    }
+
+    fn take_in_resending(&mut self, id: &DeliveryId, at: EventTime) {
+        let anew = |delivery: &mut Delivery| {
+            (delivery.attempt, delivery.failed_at) = (0, None);
+            (delivery.enqueued_at, delivery.due_at) = (at, at);
+        };
+        if self.get(id).is_some_and(|delivery| delivery.changed_at() < at) {
+            self.change(id, anew);
+        } else if self.dead.get(id).is_some_and(|letter| letter.died_at < at)
+            && let Some(DeadLetter { mut delivery, .. }) = self.dead.remove(id)
+        {
+            self.done.forget(id);
+            anew(&mut delivery);
+            self.insert(delivery);
+            self.shed(&id.receiver, at);
+        }
+    }
+
+    /// An outbox that makes room never comes here. One that follows a journal in which news of deliveries is missing
+    /// must not grow without end either: beyond twice the limit it gives up what the other would have.
+    fn shed(&mut self, receiver: &str, at: EventTime) {
+        const MOST: usize = 2 * limits::OUTBOX_DELIVERIES_PER_RECEIVER_MAX;
+        while let Some(queue) = self.receivers.get(receiver)
+            && queue.by_worth.len() > MOST
+            && let Some((_, sequence)) = queue.by_worth.first()
+            && let Some(id) = self.waiting.get(sequence).map(|delivery| delivery.id.clone())
+        {
+            self.give_up(&id, at, format!("the journal has more than {MOST} deliveries that wait for `{receiver}`"));
+        }
+    }
+
+    fn get(&self, id: &DeliveryId) -> Option<&Delivery> {
+        self.by_id.get(id).and_then(|sequence| self.waiting.get(sequence))
+    }
+
+    /// Whether a delivery is waiting, dead or done.
+    fn knows(&self, id: &DeliveryId) -> bool {
+        self.by_id.contains_key(id) || self.done.contains(id) || self.dead.get(id).is_some()
+    }
+
+    fn give_up(&mut self, id: &DeliveryId, at: EventTime, reason: String) {
+        if let Some(delivery) = self.remove(id) {
+            count(&mut self.counts.dead);
+            let forgotten = self.dead.bury(DeadLetter { delivery, died_at: at, reason });
+            self.counts.dead_forgotten = self.counts.dead_forgotten.saturating_add(forgotten);
+            self.done.remember(id.clone());
         }
     }
 
@@ -283,38 +337,23 @@ impl Outbox {
         Some(delivery)
     }
 
-    fn postpone(&mut self, id: &DeliveryId, attempt: u32, due_at: EventTime) {
+    /// Changes a waiting delivery where it stands.
+    fn change(&mut self, id: &DeliveryId, change: impl FnOnce(&mut Delivery)) {
         let Some(sequence) = self.by_id.get(id) else { return };
         let (Some(delivery), Some(queue)) = (self.waiting.get_mut(sequence), self.receivers.get_mut(&id.receiver))
         else {
             return;
         };
-        if queue.due.remove(&(delivery.due_at, *sequence)) {
-            queue.due.insert((due_at, *sequence));
+        let is_first = queue.due.remove(&(delivery.due_at, *sequence));
+        change(delivery);
+        if is_first {
+            queue.due.insert((delivery.due_at, *sequence));
         }
-        delivery.attempt = attempt;
-        delivery.due_at = due_at;
     }
+}
 
-    fn bury(&mut self, letter: DeadLetter) {
-        if self.dead.len() >= limits::DEAD_LETTERS_MAX {
-            self.dead.pop_front();
-            self.counts.dead_forgotten += 1;
-        }
-        self.dead.push_back(letter);
-    }
-
-    fn remember(&mut self, id: DeliveryId) {
-        if !self.done.insert(id.clone()) {
-            return;
-        }
-        self.done_order.push_back(id);
-        if self.done_order.len() > limits::DELIVERIES_DONE_MAX
-            && let Some(oldest) = self.done_order.pop_front()
-        {
-            self.done.remove(&oldest);
-        }
-    }
+fn count(counter: &mut u64) {
+    *counter = counter.saturating_add(1);
 }
 
 fn worth(delivery: &Delivery) -> Severity {

@@ -189,3 +189,22 @@ pub const SOURCE_RECORD_BYTES_MAX: usize = 1 << 20;
 
 /// Columns of a CSV file. At the limit: the file is refused by its header, a row is reported as broken.
 pub const SOURCE_COLUMNS_MAX: usize = 4_096;
+
+/// Bytes of open rows, as they are held, that go into one frame of a saved operator: what is copied at once. A frame holds
+/// whole minutes, so it may be larger by one.
+pub const OPEN_FRAME_BYTES: usize = 64 << 20;
+
+/// Rows of one segment on disk. A segment is made and read as a whole in memory. At the limit: it is refused, and its
+/// maker divides it; compaction stops short of it.
+pub const SEGMENT_ROWS_MAX: u64 = 8 << 20;
+
+/// Bytes of one segment on disk, for the same reason and with the same behaviour.
+pub const SEGMENT_BYTES_MAX: u64 = 256 << 20;
+
+/// Rows of one row group of a segment: what readers skip by its statistics. Fewer would cost more in footers than they
+/// save in reading. At the limit: the next row group begins.
+pub const SEGMENT_ROW_GROUP_ROWS: usize = 256 << 10;
+
+/// Bytes of the manifest: some fifty thousand segments. At the limit: the checkpoint is refused and the one before stays in
+/// force; compaction or retention has to make room.
+pub const MANIFEST_BYTES_MAX: usize = 64 << 20;

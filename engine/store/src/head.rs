@@ -36,6 +36,8 @@ struct ViewHead {
     series: SeriesTable,
     hours: Arc<BTreeMap<i64, Arc<Hour>>>,
     bytes: usize,
+    /// What was added since the last save, in order: minutes, and corrections to them.
+    unsaved: Vec<Arc<PartialRows>>,
     /// Retention has been kept up to this hour.
     kept_from: Option<i64>,
 }
@@ -58,6 +60,7 @@ impl Head {
                 series: SeriesTable::default(),
                 hours: Arc::default(),
                 bytes: 0,
+                unsaved: Vec::new(),
                 kept_from: None,
             })
         });
@@ -84,6 +87,11 @@ impl Head {
                 head.drop_hour(hour);
             });
         }
+    }
+
+    /// What was added since the last call, for each view in order: whoever adds it all up again has the same minutes.
+    pub fn take_unsaved(&mut self) -> Vec<Vec<Arc<PartialRows>>> {
+        self.views.iter_mut().map(|head| std::mem::take(&mut head.unsaved)).collect()
     }
 
     fn evict(&mut self) {
@@ -155,9 +163,12 @@ impl ViewHead {
     fn add(&mut self, partial: PartialRows) -> Result<Stored, StoreError> {
         let minute = partial.minute();
         let before = self.stored(minute).map_or(0, |stored| stored.bytes());
-        let merged = match self.stored(minute) {
-            Some(stored) => stored.partial.merged(&self.survivors(&stored.partial, partial)),
-            None => partial,
+        let (merged, correction) = match self.stored(minute) {
+            Some(stored) => {
+                let correction = self.survivors(&stored.partial, partial);
+                (stored.partial.merged(&correction), Some(Arc::new(correction)))
+            }
+            None => (partial, None),
         };
         let finished = self.finish(merged)?;
         let series = self
@@ -166,6 +177,7 @@ impl ViewHead {
             .map_err(|source| columns_error(&self.view, source))?;
         let rows = series.len();
         let stored = StoredMinute::new(Arc::new(finished.partial), series, finished.measures);
+        self.unsaved.push(correction.unwrap_or_else(|| Arc::clone(&stored.partial)));
         self.bytes = self.bytes.saturating_sub(before) + stored.bytes();
         self.put(minute, stored);
         Ok(Stored { rows, overflowed: finished.overflowed })

@@ -4,12 +4,21 @@
 use std::{collections::BTreeMap, sync::Arc};
 
 use datafusion::error::DataFusionError;
+use serde::{Deserialize, Serialize};
 use tidewatch_model::{EventTime, Minute, Partition, Span};
 
-use crate::{groups::Groups, memory::IdMemory, partial::PartialRows, view::View};
+use crate::{
+    groups::Groups,
+    memory::{IdMemory, IdsState},
+    partial::PartialRows,
+    view::View,
+};
 
 #[derive(Debug)]
 pub struct Domain {
+    /// Which of all openings of sessions this is, from 1; 0 for live traffic. A session that is opened again after its
+    /// end has another memory of ids, and this tells the two apart.
+    pub opening: u64,
     pub lateness: Span,
     partitions: BTreeMap<Partition, EventTime>,
     watermark: Option<EventTime>,
@@ -21,15 +30,67 @@ pub struct Domain {
     pub open: Vec<Groups>,
 }
 
+/// All of a domain but the open rows and the ids themselves.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DomainState {
+    pub opening: u64,
+    /// As a number: the text of a `Span` is not exact to the microsecond.
+    lateness_us: i64,
+    partitions: Vec<(Partition, EventTime)>,
+    watermark: Option<EventTime>,
+    pub next: Option<Minute>,
+    pub newest: Option<Minute>,
+    pub ids: IdsState,
+}
+
+/// What of a domain follows the stream's settings, which may be others than when it was saved.
+#[derive(Debug, Clone, Copy)]
+pub struct Settings {
+    pub lateness: Span,
+    pub dedup_span: Span,
+}
+
 impl Domain {
     pub fn new(views: &[Arc<View>], lateness: Span, dedup_span: Span, ids_max: usize) -> Result<Self, DataFusionError> {
         Ok(Self {
+            opening: 0,
             lateness,
             partitions: BTreeMap::new(),
             watermark: None,
             next: None,
             newest: None,
             ids: IdMemory::new(dedup_span, ids_max),
+            open: views.iter().map(|view| Groups::new(Arc::clone(view))).collect::<Result<_, _>>()?,
+        })
+    }
+
+    pub fn state(&self) -> DomainState {
+        DomainState {
+            opening: self.opening,
+            lateness_us: self.lateness.micros(),
+            partitions: self.partitions().collect(),
+            watermark: self.watermark,
+            next: self.next,
+            newest: self.newest,
+            ids: self.ids.state(),
+        }
+    }
+
+    /// A domain as it was saved, as yet without open rows and ids. Settings replace those that were saved.
+    pub fn resume(
+        views: &[Arc<View>],
+        state: &DomainState,
+        settings: Option<Settings>,
+        ids_max: usize,
+    ) -> Result<Self, DataFusionError> {
+        Ok(Self {
+            opening: state.opening,
+            lateness: settings.map_or(Span::from_micros(state.lateness_us), |settings| settings.lateness),
+            partitions: state.partitions.iter().copied().collect(),
+            watermark: state.watermark,
+            next: state.next,
+            newest: state.newest,
+            ids: IdMemory::resume(&state.ids, settings.map(|settings| settings.dedup_span), ids_max, state.watermark),
             open: views.iter().map(|view| Groups::new(Arc::clone(view))).collect::<Result<_, _>>()?,
         })
     }

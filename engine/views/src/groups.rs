@@ -1,7 +1,7 @@
 //! `Groups`: the open minutes of one view. Rows go in; a minute comes out as partial rows when it is sealed.
 //! All minutes share one set of slots, so that a batch that spans many minutes is still one pass over columns.
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::{collections::BTreeMap, mem, sync::Arc};
 
 use arrow::{
     array::{Array, ArrayRef, AsArray, BooleanArray, Int64Array, RecordBatch, StringArray, new_null_array},
@@ -10,9 +10,10 @@ use arrow::{
 };
 use datafusion::error::DataFusionError;
 use hashbrown::HashTable;
-use tidewatch_model::{Minute, hash64};
+use tidewatch_model::{Minute, hash64, limits};
 
 use crate::{
+    frame::FrameError,
     partial::{KeyBytes, PartialRows},
     states::States,
     view::{Aggregate, KeyCodec, OTHER, View, filtered},
@@ -23,12 +24,14 @@ struct Slot {
     minute: i64,
     key: KeyBytes,
     hash: u64,
+    /// The key is as it came, not `__other__`.
+    own: bool,
 }
 
 #[derive(Debug, Default)]
 struct OpenMinute {
     slots: Vec<u32>,
-    /// Slots that hold keys as they came, not `__other__`.
+    /// How many of them hold a key of their own.
     own: usize,
 }
 
@@ -153,7 +156,7 @@ impl Groups {
     }
 
     fn insert(&mut self, hash: u64, minute: i64, key: &[u8], own: bool) -> u32 {
-        let fresh = Slot { minute, key: key.into(), hash };
+        let fresh = Slot { minute, key: key.into(), hash, own };
         let slot = match self.free.pop() {
             Some(slot) => {
                 // `free` holds only slots that were handed out before.
@@ -233,7 +236,7 @@ impl Groups {
         for slot in &slots {
             // Slots of an open minute are in use, so they exist.
             let entry = &mut self.slots[*slot as usize];
-            keys.push(std::mem::take(&mut entry.key));
+            keys.push(mem::take(&mut entry.key));
             if let Ok(found) = self.table.find_entry(entry.hash, |other| other == slot) {
                 found.remove();
             }
@@ -263,6 +266,51 @@ impl Groups {
         let keys = slots.iter().map(|slot| self.slots[*slot as usize].key.clone()).collect();
         let states = self.states.iter().map(|states| states.gather(slots)).collect();
         Some(PartialRows::new(minute, keys, states))
+    }
+
+    /// All open minutes as frames, none of them much larger than it must be.
+    pub fn to_frames(&self) -> Result<Vec<RecordBatch>, FrameError> {
+        let mut frames = Vec::new();
+        let (mut rows, mut own, mut bytes) = (Vec::new(), Vec::new(), 0);
+        for minute in self.minutes() {
+            let Some(partial) = self.peek(minute) else { continue };
+            let slot = |key: &KeyBytes| self.lookup(slot_hash(minute.index(), key), minute.index(), key);
+            let is_own = |slot: u32| self.slots.get(slot as usize).is_some_and(|slot| slot.own);
+            own.extend(partial.keys().iter().map(|key| slot(key).is_some_and(is_own)));
+            bytes += partial.bytes();
+            rows.push(partial);
+            if bytes >= limits::OPEN_FRAME_BYTES {
+                frames.push(self.view.open_frame(&self.codec, &rows, mem::take(&mut own))?);
+                rows.clear();
+                bytes = 0;
+            }
+        }
+        if !rows.is_empty() {
+            frames.push(self.view.open_frame(&self.codec, &rows, own)?);
+        }
+        Ok(frames)
+    }
+
+    /// Puts the rows of one of `to_frames` in place.
+    pub fn put_frame(&mut self, frame: &RecordBatch) -> Result<(), FrameError> {
+        for (partial, own) in self.view.read_open_frame(&self.codec, frame)? {
+            let minute = partial.minute().index();
+            let (keys, mut states) = partial.into_parts();
+            let mut slots = Vec::with_capacity(keys.len());
+            for (key, own) in keys.iter().zip(own) {
+                let hash = slot_hash(minute, key);
+                if self.lookup(hash, minute, key).is_some() {
+                    let (view, minute) = (self.view.meta.name.clone(), Minute::from_index(minute));
+                    return Err(FrameError::Repeated { view, minute });
+                }
+                slots.push(self.insert(hash, minute, key, own));
+            }
+            for (ours, theirs) in self.states.iter_mut().zip(&mut states) {
+                ours.grow(self.slots.len());
+                ours.put(&slots, theirs);
+            }
+        }
+        Ok(())
     }
 
     /// Adds partial rows of the same view to the open minute.

@@ -110,14 +110,16 @@ pub struct OperatorLimits {
 
 #[derive(Debug)]
 pub struct Operator {
-    schema: Arc<StreamSchema>,
-    views: Vec<Arc<View>>,
-    limits: OperatorLimits,
-    live: Domain,
-    sessions: BTreeMap<SessionId, Domain>,
-    producers: Producers,
-    session_sequences: Producers,
-    sealed: SealedMinutes,
+    pub(crate) schema: Arc<StreamSchema>,
+    pub(crate) views: Vec<Arc<View>>,
+    pub(crate) limits: OperatorLimits,
+    pub(crate) live: Domain,
+    pub(crate) sessions: BTreeMap<SessionId, Domain>,
+    /// Sessions opened so far, those opened again counted again.
+    pub(crate) openings: u64,
+    pub(crate) producers: Producers,
+    pub(crate) session_sequences: Producers,
+    pub(crate) sealed: SealedMinutes,
 }
 
 /// What becomes of one row.
@@ -150,6 +152,7 @@ impl Operator {
             limits,
             live,
             sessions: BTreeMap::new(),
+            openings: 0,
             producers: Producers::default(),
             session_sequences: Producers::default(),
             sealed: SealedMinutes::default(),
@@ -201,7 +204,9 @@ impl Operator {
         }
         // Ids must be vouched for as far back as the session's own disorder reaches.
         let span = self.schema.dedup_span.plus(lateness);
-        let domain = Domain::new(&self.views, lateness.max(self.schema.lateness), span, self.limits.ids_max)?;
+        let mut domain = Domain::new(&self.views, lateness.max(self.schema.lateness), span, self.limits.ids_max)?;
+        self.openings += 1;
+        domain.opening = self.openings;
         self.sessions.insert(session, domain);
         Ok(())
     }
@@ -410,6 +415,15 @@ impl Operator {
                 applied.sealed.push(SealedMinute { minute, views, by: Sealer::Session(session) });
             }
         }
+    }
+
+    /// Adds rows of one view to the minute that is open for live traffic, or else for a session: for a view that is made
+    /// while events are under way. False where that minute is open for nobody.
+    pub fn absorb_open(&mut self, view: usize, rows: &PartialRows) -> bool {
+        let is_open = |domain: &&mut Domain| domain.next().is_some_and(|next| rows.minute() >= next);
+        let domain = std::iter::once(&mut self.live).chain(self.sessions.values_mut()).find(is_open);
+        let groups = domain.and_then(|domain| domain.open.get_mut(view));
+        groups.map(|groups| groups.absorb_partial(rows)).is_some()
     }
 
     /// The open minutes of every view, as they stand: live traffic and sessions merged.

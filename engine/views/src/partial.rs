@@ -43,6 +43,11 @@ impl PartialRows {
         &self.states
     }
 
+    /// The keys and the states.
+    pub fn into_parts(self) -> (Vec<KeyBytes>, Vec<States>) {
+        (self.keys, self.states)
+    }
+
     pub fn len(&self) -> usize {
         self.keys.len()
     }

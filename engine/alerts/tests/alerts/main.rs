@@ -6,3 +6,6 @@ mod model;
 mod notation;
 mod outbox;
 mod routing;
+mod saved;
+mod saved_alerts;
+mod saved_outbox;

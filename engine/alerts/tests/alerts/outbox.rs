@@ -114,6 +114,30 @@ fn a_receiver_may_ask_for_time() {
 }
 
 #[test]
+fn a_receiver_that_asks_for_more_time_than_there_is_gets_what_is_left() {
+    let fired = &transitions(&[("denied", Severity::Critical)])[0];
+    let mut outbox = Outbox::new(RetryPolicy { max_age: Span::from_seconds(86_400), ..RetryPolicy::default() });
+    outbox.enqueue(fired, ["webhook"], None, NOW);
+    let id = due(&outbox, NOW)[0].clone();
+    outbox.failed(&id, after(1), &error(Retry::After(Span::from_seconds(86_400))));
+    assert_eq!(outbox.schedule("webhook").next().map(|delivery| delivery.due_at), Some(after(86_400)));
+    outbox.failed(&id, after(86_400), &error(Retry::After(Span::from_seconds(1))));
+    assert_eq!((outbox.len(), outbox.dead_letters().count()), (0, 1));
+}
+
+#[test]
+fn an_attempt_that_succeeds_after_all_leaves_no_dead_letter() {
+    let fired = &transitions(&[("denied", Severity::Critical)])[0];
+    let mut outbox = Outbox::new(RetryPolicy::default());
+    outbox.enqueue(fired, ["webhook"], None, NOW);
+    let id = due(&outbox, NOW)[0].clone();
+    outbox.failed(&id, NOW, &error(Retry::Never));
+    assert_eq!((outbox.dead_letters().count(), outbox.delivered(&id, after(1)).len()), (1, 1));
+    assert_eq!((outbox.dead_letters().count(), outbox.delivered(&id, after(2)).len()), (0, 0));
+    assert_eq!((outbox.enqueue(fired, ["webhook"], None, NOW).len(), outbox.resend(&id, NOW).len()), (0, 0));
+}
+
+#[test]
 fn deliveries_die_visibly_and_can_be_resent() {
     let fired = &transitions(&[("denied", Severity::Critical)])[0];
     let policy = RetryPolicy { max_attempts: 3, max_age: Span::from_seconds(60), ..RetryPolicy::default() };

@@ -83,13 +83,24 @@ impl DistinctState {
         ertl(&histogram).round() as u64
     }
 
-    /// The sketch as bytes, for a batch engine's partial state: a form byte, then entries or registers.
+    /// The sketch as bytes: a form byte, then entries or registers.
     pub fn to_bytes(&self) -> Vec<u8> {
+        let mut bytes = Vec::new();
+        self.write(&mut bytes);
+        bytes
+    }
+
+    /// Appends what `to_bytes` gives.
+    pub fn write(&self, bytes: &mut Vec<u8>) {
         match self {
             Self::Sparse(entries) => {
-                std::iter::once(0).chain(entries.iter().flat_map(|entry| entry.to_le_bytes())).collect()
+                bytes.push(0);
+                entries.iter().for_each(|entry| bytes.extend_from_slice(&entry.to_le_bytes()));
             }
-            Self::Dense(ranks) => std::iter::once(1).chain(ranks.iter().copied()).collect(),
+            Self::Dense(ranks) => {
+                bytes.push(1);
+                bytes.extend_from_slice(ranks);
+            }
         }
     }
 
@@ -98,15 +109,12 @@ impl DistinctState {
         let (form, rest) = bytes.split_first()?;
         match form {
             0 if rest.len() % 4 == 0 && rest.len() <= SPARSE_MAX * 4 => {
-                let mut state = Self::default();
-                for entry in rest.chunks_exact(4) {
-                    let entry = u32::from_le_bytes(entry.try_into().ok()?);
-                    if entry >> 8 >= REGISTERS as u32 || (entry & 0xff) as usize > RANK_MAX {
-                        return None;
-                    }
-                    state.raise(entry >> 8, (entry & 0xff) as u8);
-                }
-                Some(state)
+                let entries = rest.chunks_exact(4).map(|entry| Some(u32::from_le_bytes(entry.try_into().ok()?)));
+                let entries: Vec<u32> = entries.collect::<Option<_>>()?;
+                let in_bounds =
+                    |entry: &u32| entry >> 8 < REGISTERS as u32 && (1..=RANK_MAX).contains(&((entry & 0xff) as usize));
+                let ascending = entries.windows(2).all(|pair| matches!(pair, [a, b] if a >> 8 < b >> 8));
+                (ascending && entries.iter().all(in_bounds)).then_some(Self::Sparse(entries))
             }
             1 if rest.len() == REGISTERS && rest.iter().all(|rank| usize::from(*rank) <= RANK_MAX) => {
                 Some(Self::Dense(rest.into()))

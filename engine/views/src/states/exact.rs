@@ -5,8 +5,8 @@ use super::Merge;
 /// A sum of integers. 128 bits hold 2^64 additions of any i64, so it cannot overflow inside.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct IntSum {
-    sum: i128,
-    seen: bool,
+    pub(super) sum: i128,
+    pub(super) seen: bool,
 }
 
 impl IntSum {
@@ -36,9 +36,9 @@ impl Merge for IntSum {
 /// by less than one part in 10^12.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct FloatSum {
-    sum: f64,
-    compensation: f64,
-    seen: bool,
+    pub(super) sum: f64,
+    pub(super) compensation: f64,
+    pub(super) seen: bool,
 }
 
 impl FloatSum {

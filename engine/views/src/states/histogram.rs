@@ -49,7 +49,7 @@ pub fn upper_bound(bucket: i32) -> f64 {
     2f64.powf(f64::from(bucket) / 16.0)
 }
 
-type Buckets = Vec<(i32, i64)>;
+pub(super) type Buckets = Vec<(i32, i64)>;
 
 /// One histogram: total weight, weighted sum, and sparse buckets in order of index.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -151,7 +151,7 @@ pub fn histogram_type() -> DataType {
     DataType::Struct(histogram_fields())
 }
 
-fn item_field(item: DataType) -> Arc<Field> {
+pub(super) fn item_field(item: DataType) -> Arc<Field> {
     Arc::new(Field::new("item", item, false))
 }
 

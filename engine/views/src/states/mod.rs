@@ -2,12 +2,17 @@
 //! another of its kind, in any order, so lanes, late events, restarts and roll-ups all just add.
 //! States know nothing of SQL; `crate::compile` chooses them.
 
+mod column;
 mod distinct;
 mod exact;
 mod histogram;
+mod histogram_column;
 mod moments;
+#[cfg(test)]
+pub mod random;
 mod update;
 
+pub use column::{Damage, Unwritable};
 pub use distinct::DistinctState;
 pub use exact::{FloatSum, IntSum};
 pub use histogram::{
@@ -259,6 +264,19 @@ impl States {
         }
         let same_kind = pair!(self, other, into, from => merged(into, slots, from));
         assert!(same_kind.is_some(), "partial states of two different aggregates were merged");
+    }
+
+    /// Moves state `i` of `other`, which is of the same aggregate, to slot `slots[i]`, whatever was there.
+    pub fn put(&mut self, slots: &[u32], other: &mut Self) {
+        fn moved<T: Default>(into: &mut [T], slots: &[u32], from: &mut [T]) {
+            for (slot, state) in slots.iter().zip(from) {
+                if let Some(target) = into.get_mut(*slot as usize) {
+                    *target = mem::take(state);
+                }
+            }
+        }
+        let same_kind = pair!(self, other, into, from => moved(into, slots, from));
+        assert!(same_kind.is_some(), "partial states of one aggregate were put in place of another's");
     }
 
     /// What the aggregate reads as, one value a slot.

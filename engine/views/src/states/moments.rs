@@ -4,15 +4,15 @@ use super::{FloatSum, Merge, Spread};
 
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct Moments {
-    count: i64,
-    sum: FloatSum,
-    mean: f64,
-    squares: f64,
+    pub(super) count: i64,
+    pub(super) sum: FloatSum,
+    pub(super) mean: f64,
+    pub(super) squares: f64,
 }
 
 impl Moments {
     pub fn add(&mut self, value: f64) {
-        self.count += 1;
+        self.count = self.count.saturating_add(1);
         self.sum.add(value);
         let delta = value - self.mean;
         self.mean += delta / self.count as f64;

@@ -59,7 +59,7 @@ fn text(args: &[ArrayRef]) -> Result<&StringArray, ArrowError> {
 }
 
 /// Timestamps are kept as their microseconds.
-fn whole(args: &[ArrayRef]) -> Result<Int64Array, ArrowError> {
+pub(super) fn whole(args: &[ArrayRef]) -> Result<Int64Array, ArrowError> {
     match args.first().map(|arg| (arg, arg.data_type())) {
         Some((arg, DataType::Timestamp(_, _))) => {
             let times = arg
@@ -87,7 +87,7 @@ impl States {
         let chosen = chosen(args, filter);
         let chosen = chosen.as_ref();
         match self {
-            Self::Count(column) => rows(column, slots, chosen, |count, _| *count += 1),
+            Self::Count(column) => rows(column, slots, chosen, |count, _| *count = count.saturating_add(1)),
             Self::SumInt(column) => {
                 let values = primitive::<Int64Type>(args)?.values();
                 rows(column, slots, chosen, |sum, row| sum.add(values[row]));

@@ -1,0 +1,180 @@
+//! Reading a segment: nothing is decoded whose checksum was not found to be the one in the manifest. Reads only the
+//! columns that are asked for. It writes nothing.
+
+use std::{collections::BTreeMap, io, path::Path, sync::Arc};
+
+use arrow::{array::RecordBatch, datatypes::Schema};
+use bytes::{Buf, Bytes, buf};
+use parquet::{
+    arrow::{
+        ProjectionMask,
+        arrow_reader::{ArrowReaderMetadata, ArrowReaderOptions, ParquetRecordBatchReaderBuilder},
+    },
+    errors::ParquetError,
+    file::{
+        metadata::{PageIndexPolicy, ParquetMetaData, ParquetMetaDataReader},
+        reader::{ChunkReader, Length},
+    },
+};
+use tidewatch_log::ReadFile;
+use tidewatch_model::limits;
+
+use crate::{
+    error::{Damage, FolderError},
+    segment::{Chunk, PARQUET_MAGIC, Segment, places},
+};
+
+/// The stretches of a segment's file that were read and found to be what they were, by where they begin.
+#[derive(Clone, Debug, Default)]
+struct Verified {
+    length: u64,
+    chunks: BTreeMap<u64, Bytes>,
+}
+
+impl Length for Verified {
+    fn len(&self) -> u64 {
+        self.length
+    }
+}
+
+impl ChunkReader for Verified {
+    type T = buf::Reader<Bytes>;
+
+    fn get_read(&self, start: u64) -> Result<Self::T, ParquetError> {
+        Ok(self.at(start)?.reader())
+    }
+
+    fn get_bytes(&self, start: u64, length: usize) -> Result<Bytes, ParquetError> {
+        let bytes = self.at(start)?;
+        if length > bytes.len() {
+            return Err(unread(start));
+        }
+        Ok(bytes.slice(..length))
+    }
+}
+
+impl Verified {
+    /// What was read from `start` on.
+    fn at(&self, start: u64) -> Result<Bytes, ParquetError> {
+        let (offset, bytes) = self.chunks.range(..=start).next_back().ok_or_else(|| unread(start))?;
+        let skip = usize::try_from(start - offset).ok().filter(|skip| *skip <= bytes.len());
+        Ok(bytes.slice(skip.ok_or_else(|| unread(start))?..))
+    }
+}
+
+fn unread(at: u64) -> ParquetError {
+    ParquetError::General(format!("byte {at} is in no column chunk that was asked for"))
+}
+
+/// One segment that is being read.
+struct Reading<'a> {
+    path: &'a Path,
+    file: &'a dyn ReadFile,
+    segment: &'a Segment,
+}
+
+/// The segment's rows; of all its columns, or of those with these names.
+pub(crate) fn read(
+    path: &Path,
+    file: &dyn ReadFile,
+    segment: &Segment,
+    columns: Option<&[&str]>,
+) -> Result<Vec<RecordBatch>, FolderError> {
+    let reading = Reading { path, file, segment };
+    let mut verified = Verified { length: segment.file.bytes, chunks: BTreeMap::new() };
+    let metadata = reading.footer(&mut verified)?;
+    let schema = metadata.file_metadata().schema_descr();
+    let mask = match columns {
+        Some(names) => ProjectionMask::columns(schema, names.iter().copied()),
+        None => ProjectionMask::all(),
+    };
+    let leaves = schema.num_columns();
+    for (at, chunk) in reading.column_chunks().iter().enumerate() {
+        // A footer without columns was refused, because the manifest's chunks would not be its chunks.
+        let (group, leaf) = (at / leaves, at % leaves);
+        if mask.leaf_included(leaf) {
+            let name = || format!("column `{}` of row group {group}", schema.column(leaf).path().string());
+            reading.verify(&mut verified, chunk, name)?;
+        }
+    }
+    let batches = decode(verified, metadata, mask).map_err(|error| {
+        reading.damaged(format!("its checksums are right, but it cannot be read as Parquet: {error}"))
+    })?;
+    let rows: u64 = batches.iter().map(|batch| batch.num_rows() as u64).sum();
+    if rows != segment.rows {
+        return Err(reading.damaged(format!("it has {rows} rows where the manifest says {}", segment.rows)));
+    }
+    Ok(batches)
+}
+
+fn decode(verified: Verified, metadata: ParquetMetaData, mask: ProjectionMask) -> Result<Vec<RecordBatch>, String> {
+    let metadata = ArrowReaderMetadata::try_new(Arc::new(metadata), ArrowReaderOptions::new());
+    let builder = ParquetRecordBatchReaderBuilder::new_with_metadata(verified, metadata.map_err(|e| e.to_string())?);
+    let about = builder.schema().metadata().clone();
+    let reader = builder.with_projection(mask).with_batch_size(limits::BATCH_EVENTS_MAX).build();
+    let batches = reader.map_err(|error| error.to_string())?.map(|batch| {
+        // The reader gives columns without what the schema says of the whole.
+        let batch = batch?;
+        let schema = Schema::new_with_metadata(batch.schema_ref().fields().clone(), about.clone());
+        batch.with_schema(Arc::new(schema))
+    });
+    batches.collect::<Result<_, _>>().map_err(|error| error.to_string())
+}
+
+impl Reading<'_> {
+    fn damaged(&self, what: impl Into<String>) -> FolderError {
+        Damage { file: self.path.to_owned(), what: what.into(), affected: Some(self.segment.affected()) }.into()
+    }
+
+    /// The footer comes last, the column chunks before it.
+    fn column_chunks(&self) -> &[Chunk] {
+        self.segment.chunks.split_last().map_or(&[], |(_, columns)| columns)
+    }
+
+    fn bytes(&self, offset: u64, length: u64) -> Result<Vec<u8>, FolderError> {
+        // A segment that passed `Segment::check` has no length beyond SEGMENT_BYTES_MAX.
+        let mut bytes = vec![0; usize::try_from(length).map_err(|_| self.damaged("it is too long"))?];
+        match self.file.read_exact_at(offset, &mut bytes) {
+            Ok(()) => Ok(bytes),
+            Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => {
+                Err(self.damaged(format!("it ends before byte {}", offset.saturating_add(length))))
+            }
+            Err(error) => Err(FolderError::io("read", self.path)(error)),
+        }
+    }
+
+    fn verify(&self, verified: &mut Verified, chunk: &Chunk, name: impl FnOnce() -> String) -> Result<(), FolderError> {
+        let bytes = self.bytes(chunk.offset, chunk.bytes)?;
+        if crc32c::crc32c(&bytes) != chunk.crc32c {
+            let end = chunk.offset.saturating_add(chunk.bytes);
+            return Err(self.damaged(format!("the checksum of {} (bytes {} to {end}) is wrong", name(), chunk.offset)));
+        }
+        verified.chunks.insert(chunk.offset, bytes.into());
+        Ok(())
+    }
+
+    /// The footer, after checking that file, footer and manifest speak of the same column chunks.
+    fn footer(&self, verified: &mut Verified) -> Result<ParquetMetaData, FolderError> {
+        self.segment.check().map_err(|what| self.damaged(what))?;
+        let length = self.file.len().map_err(FolderError::io("read", self.path))?;
+        if length != self.segment.file.bytes {
+            let whole = self.segment.file.bytes;
+            return Err(self.damaged(format!("it has {length} bytes where the manifest says {whole}")));
+        }
+        if self.bytes(0, PARQUET_MAGIC.len() as u64)? != PARQUET_MAGIC {
+            return Err(self.damaged("it does not begin as a Parquet file does"));
+        }
+        let Some(footer) = self.segment.chunks.last() else { return Err(self.damaged("it has no footer")) };
+        self.verify(verified, footer, || "the footer".to_owned())?;
+        let metadata = ParquetMetaDataReader::new()
+            .with_page_index_policy(PageIndexPolicy::Skip)
+            .parse_and_finish(&*verified)
+            .map_err(|error| self.damaged(format!("the footer cannot be read: {error}")))?;
+        let said = places(&metadata).map_err(|what| self.damaged(what))?;
+        if said.is_empty() || !said.into_iter().eq(self.column_chunks().iter().map(|chunk| (chunk.offset, chunk.bytes)))
+        {
+            return Err(self.damaged("its footer speaks of other column chunks than the manifest"));
+        }
+        Ok(metadata)
+    }
+}
