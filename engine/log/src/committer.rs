@@ -3,7 +3,7 @@
 
 use std::{
     panic::{AssertUnwindSafe, catch_unwind},
-    sync::{Arc, Mutex, PoisonError},
+    sync::{Arc, Mutex, PoisonError, mpsc::sync_channel},
     thread::JoinHandle,
 };
 
@@ -72,6 +72,14 @@ impl Log {
     /// trace and tried again at the next call.
     pub fn forget_before(&self, lsn: Lsn) {
         self.queue.forget_before(lsn);
+    }
+
+    /// Waits until everything that was appended before survives a crash of the machine, whatever the durability.
+    pub fn sync(&self) -> Result<(), LogError> {
+        let (answer, synced) = sync_channel(1);
+        self.queue.sync(answer);
+        while self.step() {}
+        synced.recv().unwrap_or(Err(LogError::Closed))
     }
 
     /// One commit of what is queued, on this thread. Returns whether there was anything to do; always
@@ -153,6 +161,10 @@ impl Committer {
     fn work(&mut self, work: Work) {
         if !work.records.is_empty() {
             self.commit(work.records);
+        }
+        for waiting in work.syncs {
+            // Whoever asked may have gone.
+            let _ = waiting.send(self.writer.sync());
         }
         if let Some(lsn) = work.forget_before
             && let Err(error) = self.writer.forget_before(lsn)

@@ -3,7 +3,7 @@
 
 use std::{
     collections::VecDeque,
-    sync::{Condvar, Mutex, MutexGuard, PoisonError},
+    sync::{Condvar, Mutex, MutexGuard, PoisonError, mpsc::SyncSender},
 };
 
 use tidewatch_model::{Lsn, limits};
@@ -42,17 +42,22 @@ impl Drop for Answer {
     }
 }
 
+/// Hears how a sync went.
+pub(crate) type Synced = SyncSender<Result<(), LogError>>;
+
 /// What the commit thread takes at once.
 #[derive(Default)]
 pub(crate) struct Work {
     pub records: Vec<Pending>,
     /// Segments before this record are no longer needed.
     pub forget_before: Option<Lsn>,
+    /// Who waits for everything before to survive a crash of the machine.
+    pub syncs: Vec<Synced>,
 }
 
 impl Work {
     pub fn is_empty(&self) -> bool {
-        self.records.is_empty() && self.forget_before.is_none()
+        self.records.is_empty() && self.forget_before.is_none() && self.syncs.is_empty()
     }
 }
 
@@ -61,6 +66,7 @@ struct State {
     waiting: VecDeque<Pending>,
     bytes: usize,
     forget_before: Option<Lsn>,
+    syncs: Vec<Synced>,
     closed: bool,
 }
 
@@ -101,6 +107,16 @@ impl Queue {
         self.filled.notify_one();
     }
 
+    /// After what is queued. Where the queue is closed the answer is dropped.
+    pub fn sync(&self, answer: Synced) {
+        let mut state = self.state();
+        if !state.closed {
+            state.syncs.push(answer);
+        }
+        drop(state);
+        self.filled.notify_one();
+    }
+
     pub fn close(&self) {
         self.state().closed = true;
         self.filled.notify_all();
@@ -110,7 +126,7 @@ impl Queue {
     /// Waits for work, and takes as much as one commit may have. Empty only when closed and drained.
     pub fn wait(&self) -> Work {
         let mut state = self.state();
-        while state.waiting.is_empty() && state.forget_before.is_none() && !state.closed {
+        while state.is_idle() && !state.closed {
             state = self.filled.wait(state).unwrap_or_else(PoisonError::into_inner);
         }
         self.take_from(state)
@@ -122,7 +138,7 @@ impl Queue {
     }
 
     fn take_from(&self, mut state: MutexGuard<'_, State>) -> Work {
-        let mut work = Work { records: Vec::new(), forget_before: state.forget_before.take() };
+        let mut work = Work { records: Vec::new(), forget_before: state.forget_before.take(), syncs: Vec::new() };
         let mut bytes = 0;
         while let Some(next) = state.waiting.front() {
             bytes += next.record.payload().len();
@@ -133,6 +149,9 @@ impl Queue {
         }
         let taken: usize = work.records.iter().map(|pending| pending.record.payload().len()).sum();
         state.bytes -= taken;
+        if state.waiting.is_empty() {
+            work.syncs = std::mem::take(&mut state.syncs);
+        }
         drop(state);
         self.drained.notify_all();
         work
@@ -145,6 +164,10 @@ impl Queue {
 }
 
 impl State {
+    fn is_idle(&self) -> bool {
+        self.waiting.is_empty() && self.forget_before.is_none() && self.syncs.is_empty()
+    }
+
     /// One record always fits into an empty queue, however large.
     fn has_room(&self, bytes: usize) -> bool {
         self.waiting.is_empty()

@@ -107,6 +107,21 @@ fn threads_that_append_at_once_are_each_answered_once_and_in_order() {
 }
 
 #[test]
+fn a_sync_covers_what_was_appended_before_it_at_every_level() {
+    for durability in [Durability::Fsync, Durability::Os, Durability::Memory] {
+        let (fs, answers) = (MemFs::new(), Arc::default());
+        let log = Log::start(writer(&fs, durability), Arc::new(Unobserved)).unwrap();
+        append(&log, 1..=500, &answers);
+        log.sync().unwrap();
+        fs.crash();
+        assert_eq!(contents(&fs).unwrap().len(), 500, "{durability:?}");
+        // The disk forgot what the log knows, so how it ends proves nothing.
+        let _ = log.close();
+        assert!(matches!(log.sync(), Err(LogError::Closed)));
+    }
+}
+
+#[test]
 fn a_panicking_callback_stops_the_log_and_leaves_nobody_waiting() {
     let (fs, answers) = (MemFs::new(), Arc::default());
     let log = Log::start(writer(&fs, Durability::Fsync), Arc::new(Unobserved)).unwrap();
