@@ -3,31 +3,31 @@
 use std::{
     hash::{BuildHasher, Hasher, RandomState},
     net::SocketAddr,
-    path::Path,
     sync::{Arc, mpsc},
     time::Duration,
 };
 
 use anyhow::Context;
-use tidewatch_alerts::{Outbox, RetryPolicy, Route, Routing, SeverityMatch, Transition};
-use tidewatch_log::{
-    Commit, DataFolderLock, Log, LogConfig, LogError, Observer, Reader, Record, Schemas, StdFs, Writer,
-};
+use tidewatch_alerts::{RetryPolicy, Route, Routing, SeverityMatch};
+use tidewatch_log::{Commit, DataFolderLock, Log, LogConfig, LogError, Observer, StdFs, Writer};
 use tidewatch_model::{Clock, Lsn, Span};
 use tidewatch_query::QueryLimits;
 use tidewatch_rules::RuleLimits;
 use tidewatch_serve::{Edge, serve_grpc, serve_http};
 use tidewatch_sinks::{Dispatcher, DispatcherTask, LogSink, Receiver, Secret, TokioTimer, Webhook, WebhookConfig};
+use tidewatch_store::Folder;
 use tidewatch_views::{compile_stream, compile_view};
 use tokio::{net::TcpListener, sync::Semaphore, sync::watch, task::JoinHandle};
 
 use crate::{
+    checkpoint::{CheckpointThread, Checkpoints},
     config::{self, Config, ReceiverKind, Severities},
-    core::{Core, CoreLimits, MinuteRuling, Plan, Recollection, Revision},
+    core::{CoreLimits, Plan},
     front::Front,
     id_secret::id_key,
     pipeline::{Event, Inbox, OnSeal, Pipeline, inbox},
     published::{Board, Published},
+    recovery,
     telemetry::{self, Metrics, MonotonicTicks, Stage, Ticks},
 };
 
@@ -126,70 +126,6 @@ fn rule_limits(config: &Config) -> RuleLimits {
     }
 }
 
-/// The core as the log left it, and what is still to be journalled and told.
-struct Recovered {
-    core: Core,
-    rulings: Vec<MinuteRuling>,
-    revisions: Vec<Revision>,
-    transitions: Vec<Transition>,
-    outbox: Vec<tidewatch_alerts::OutboxEvent>,
-    unoffered: Vec<Transition>,
-}
-
-fn recover(plan: &Plan, limits: CoreLimits, dir: &Path, last: Lsn, first: Lsn) -> anyhow::Result<Recovered> {
-    let mut core = Core::new(plan, limits)?;
-    let mut recollection = Recollection::default();
-    let schemas = || -> Schemas { [Arc::clone(&plan.stream.schema)].into_iter().collect() };
-    let records = |what: &mut dyn FnMut(Lsn, Record) -> anyhow::Result<()>| -> anyhow::Result<()> {
-        for record in Reader::open(Arc::new(StdFs), dir, first, last, schemas())? {
-            match record {
-                Ok((lsn, record)) => what(lsn, record)?,
-                Err(error @ LogError::Undecodable { .. }) => {
-                    tracing::error!(%error, "a record of the log is left out: it is not understood");
-                }
-                Err(error) => return Err(error).context("the log cannot be read; nothing was changed"),
-            }
-        }
-        Ok(())
-    };
-    records(&mut |_, record| {
-        if let Record::Journal(journal) = record {
-            recollection.recall(&journal)?;
-        }
-        Ok(())
-    })?;
-    core.know(recollection.take_known());
-    let mut recovered = Recovered {
-        core,
-        rulings: Vec::new(),
-        revisions: Vec::new(),
-        transitions: Vec::new(),
-        outbox: Vec::new(),
-        unoffered: Vec::new(),
-    };
-    records(&mut |lsn, record| {
-        match recovered.core.apply(lsn, &record) {
-            Ok(effects) => {
-                recovered.rulings.extend(effects.rulings.into_iter().filter(|ruling| ruling.fresh));
-                recovered.revisions.extend(effects.revisions);
-                for transition in effects.transitions {
-                    if !recollection.is_journalled(&transition) {
-                        recovered.transitions.push(transition);
-                    } else if transition.notify() && !recollection.is_offered(&transition) {
-                        recovered.unoffered.push(transition);
-                    }
-                }
-            }
-            Err(error) => {
-                tracing::error!(%lsn, %error, "a record in the log could not be applied; its events are not counted")
-            }
-        }
-        Ok(())
-    })?;
-    recovered.outbox = recollection.take_outbox();
-    Ok(recovered)
-}
-
 struct LogWatch {
     metrics: Arc<Metrics>,
     ticks: Arc<dyn Ticks>,
@@ -286,9 +222,12 @@ impl Running {
         let started_at = surroundings.clock.now();
         let metrics = Arc::new(Metrics::new(started_at, Arc::clone(&ticks)));
         let log_dir = config.data_dir.join("log");
+        let (folder, _) = Folder::open(Arc::new(StdFs), &config.data_dir.join("store"))?;
+        recovery::report(folder.findings());
         let log_config = LogConfig {
             durability: durability(config.log.durability),
             segment_bytes: config.log.segment_bytes,
+            verify_from: folder.manifest().applied.next(),
             ..LogConfig::new(random_id())
         };
         let (writer, found) = Writer::open(Arc::new(StdFs), &log_dir, &log_config)?;
@@ -296,29 +235,34 @@ impl Running {
             tracing::warn!(file = %cut.file.display(), bytes = cut.bytes, reason = cut.reason,
                 "the end of the log was torn by a crash and was cut; nothing acknowledged was in it");
         }
-        let recovering = {
-            let (plan, limits, dir) = (plan.clone(), core_limits(config), log_dir.clone());
-            let (last, first) = (found.last(), found.first);
-            tokio::task::spawn_blocking(move || recover(&plan, limits, &dir, last, first))
-        };
-        let mut recovered = recovering.await.context("recovery broke off")??;
-        for broken in recovered.core.rules().broken() {
-            tracing::error!(%broken, "a rule does not run; the others do");
-        }
-
-        let log = Arc::new(Log::start(writer, Arc::new(LogWatch { metrics: Arc::clone(&metrics), ticks }))?);
-        recovered.core.measure(Arc::clone(&metrics));
-        let (inbox, events) = inbox(config.ingest.max_in_flight_batches);
         let retry = RetryPolicy {
             first: config.retry.first,
             longest: config.retry.longest,
             max_attempts: config.retry.attempts_max,
             max_age: config.retry.retry_for,
         };
+        let recovering = {
+            let (plan, limits) = (plan.clone(), core_limits(config));
+            let log = recovery::Found { dir: log_dir, id: found.log_id, first: found.first, last: found.last() };
+            tokio::task::spawn_blocking(move || {
+                let recovered = recovery::recover(&plan, limits, retry, &folder, &log)?;
+                let checkpoints = Checkpoints::new(folder, log.id, &plan.views)?;
+                anyhow::Ok((recovered, checkpoints))
+            })
+        };
+        let (mut recovered, checkpoints) = recovering.await.context("recovery broke off")??;
+        for broken in recovered.core.rules().broken() {
+            tracing::error!(%broken, "a rule does not run; the others do");
+        }
+
+        let log = Arc::new(Log::start(writer, Arc::new(LogWatch { metrics: Arc::clone(&metrics), ticks }))?);
+        let checkpoints = CheckpointThread::start(checkpoints, Arc::clone(&log), Arc::clone(&metrics))?;
+        recovered.core.measure(Arc::clone(&metrics));
+        let (inbox, events) = inbox(config.ingest.max_in_flight_batches);
         let deliveries = inbox.clone();
         let delivered = Arc::clone(&metrics);
         let (dispatcher, dispatcher_task) = Dispatcher::start(
-            Outbox::rebuild(retry, recovered.outbox),
+            recovered.deliveries.clone(),
             receivers(config, surroundings.alert_log)?,
             Arc::clone(&surroundings.clock),
             Arc::new(TokioTimer),
@@ -334,7 +278,10 @@ impl Running {
         )?;
         let board = Arc::new(Board::new(Published::of(&recovered.core)));
         let rules = Arc::clone(recovered.core.rules());
-        let pipeline = Pipeline {
+        let mut pipeline = Pipeline {
+            checkpoints,
+            checkpoint_interval: config.store.checkpoint_interval,
+            checkpointed: (started_at, Lsn::default()),
             core: recovered.core,
             log: Arc::clone(&log),
             inbox: inbox.clone(),
@@ -344,10 +291,13 @@ impl Running {
             idle_after: config.ingest.idle_after,
             routing: routing(config)?,
             dispatcher,
+            owed: recovered.owed,
+            journals: Arc::default(),
+            deliveries: recovered.deliveries,
             on_seal: surroundings.on_seal,
             advancing: 0,
         };
-        pipeline.resume(&recovered.rulings, &recovered.revisions, recovered.transitions, recovered.unoffered);
+        pipeline.resume();
         let pipeline = spawn_pipeline(pipeline, events)?;
 
         let front = Arc::new(Front {

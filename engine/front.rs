@@ -229,7 +229,7 @@ impl Engine for Front {
         let accepted = events.rows.num_rows() as u64;
         let metrics = Arc::clone(&self.metrics);
         let durable = self.append(Record::Events(events), None, admitted)?;
-        Ok(Box::pin(async move {
+        let acknowledged = async move {
             let timer = metrics.time(Stage::Submit);
             let written = durable.await;
             drop(timer);
@@ -238,7 +238,8 @@ impl Engine for Front {
                 Ok(Err(error)) => Err(Refusal::Unavailable(error.to_string())),
                 Err(_) => Err(Refusal::Unavailable("the log was closed before the batch was written".to_owned())),
             }
-        }))
+        };
+        Ok(Box::pin(acknowledged.instrument(tracing::info_span!("log"))))
     }
 
     async fn open_session(&self, request: SessionRequest) -> Result<OpenedSession, Refusal> {

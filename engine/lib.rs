@@ -2,13 +2,16 @@
 //! front of it, and the commands. The binary is one call into this.
 
 pub mod app;
+pub mod checkpoint;
 pub mod cli;
 pub mod clock;
 pub mod config;
 pub mod core;
 pub mod front;
 mod id_secret;
+pub mod owed;
 pub mod pipeline;
 pub mod published;
+mod recovery;
 pub mod telemetry;
 mod volume;

@@ -4,20 +4,25 @@
 //! Nothing here can wait for itself: the log's commit thread never waits for this thread (the queue has room for every
 //! admitted record and every question), so this thread may wait for the log.
 
-use std::sync::{
-    Arc,
-    mpsc::{Receiver, SyncSender, TrySendError, sync_channel},
+use std::{
+    collections::VecDeque,
+    sync::{
+        Arc, Mutex, PoisonError,
+        mpsc::{Receiver, SyncSender, TrySendError, sync_channel},
+    },
 };
 
-use tidewatch_alerts::{OutboxEvent, Routing, Transition};
+use tidewatch_alerts::{Outbox, OutboxEvent, Routing, Transition};
 use tidewatch_log::{Encoded, Journal, JournalTopic, Log, LogError, Record};
-use tidewatch_model::{Clock, Lsn, Partition, SessionId, Span};
+use tidewatch_model::{Clock, EventTime, Lsn, Partition, SessionId, Span};
 use tidewatch_query::Reading;
 use tidewatch_sinks::Dispatcher;
 use tokio::sync::{OwnedSemaphorePermit, oneshot};
 
 use crate::{
-    core::{Core, CoreError, Effects, MinuteRuling, Revision, RulingEntry, SealedView, Session},
+    checkpoint::{CheckpointThread, Rest},
+    core::{Core, CoreError, Effects, Revision, RulingEntry, SealedView, Session},
+    owed::{Journalled, Owed},
     published::{Board, Published},
     telemetry::{EventResult, Gauge, Metrics, RuleOutcome, Stage},
 };
@@ -36,8 +41,8 @@ pub enum Event {
         /// Of the request that brought the record.
         span: tracing::Span,
     },
-    /// Transitions are in the journal: people may be told.
-    Journalled(Vec<Transition>),
+    /// Entries of journals are durable: `Journals` has them.
+    Journalled,
     /// The deliveries' own news.
     Deliveries(Vec<OutboxEvent>),
     /// The clock moved.
@@ -82,6 +87,21 @@ pub fn inbox(records_max: usize) -> (Inbox, Receiver<Event>) {
     (Inbox { events }, receiver)
 }
 
+/// Entries of journals that became durable, in the order of the log. The commit thread puts them in and never waits;
+/// there are never more than the log's queue has room for, because the pipeline empties it before it journals more.
+#[derive(Debug, Default)]
+pub struct Journals(Mutex<VecDeque<Journalled>>);
+
+impl Journals {
+    fn put(&self, entry: Journalled) {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).push_back(entry);
+    }
+
+    fn take(&self) -> VecDeque<Journalled> {
+        std::mem::take(&mut *self.0.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+}
+
 /// Called for each minute that is sealed: the demo's live line.
 pub type OnSeal = Arc<dyn Fn(&SealedView, &Core, &[Transition]) + Send + Sync>;
 
@@ -96,7 +116,15 @@ pub struct Pipeline {
     pub idle_after: Span,
     pub routing: Routing,
     pub dispatcher: Dispatcher,
+    pub owed: Owed,
+    pub journals: Arc<Journals>,
+    /// The outbox as the journal has it; the dispatcher's own runs ahead of it.
+    pub deliveries: Outbox,
     pub on_seal: Option<OnSeal>,
+    pub checkpoints: CheckpointThread,
+    pub checkpoint_interval: Span,
+    /// When the last checkpoint was taken, and the newest record in it.
+    pub checkpointed: (EventTime, Lsn),
     /// The clock's say is on its way through the log; another is not needed before it arrives.
     pub advancing: usize,
 }
@@ -104,43 +132,43 @@ pub struct Pipeline {
 impl Pipeline {
     /// Runs until `Stop`.
     pub fn run(mut self, events: &Receiver<Event>) {
-        while let Ok(event) = events.recv() {
-            match event {
-                Event::Committed { lsn, record, answer, admitted, span } => {
-                    let _applying = span.entered();
-                    self.committed(lsn, &record, answer);
-                    drop(admitted);
-                }
-                Event::Journalled(transitions) => self.tell(&transitions),
-                Event::Deliveries(news) => self.journal(JournalTopic::Deliveries, &news),
-                Event::Tick => self.tick(),
-                Event::Read(asker) => {
-                    // An asker that went away needs no answer.
-                    let _ = asker.send(self.core.reading());
-                }
-                Event::Stop => return,
+        while self.next(events) {}
+        // A restart then has nothing to read. Where one is being written, the log has the rest.
+        self.checkpoint();
+        self.checkpoints.close();
+    }
+
+    /// False after the last event.
+    fn next(&mut self, events: &Receiver<Event>) -> bool {
+        let Ok(event) = events.recv() else { return false };
+        self.note_journalled();
+        match event {
+            Event::Committed { lsn, record, answer, admitted, span } => {
+                let _applying = span.entered();
+                self.committed(lsn, &record, answer);
+                drop(admitted);
             }
+            // Looked at before every event.
+            Event::Journalled => {}
+            Event::Deliveries(news) => self.journal_deliveries(news),
+            Event::Tick => self.tick(),
+            Event::Read(asker) => {
+                // An asker that went away needs no answer.
+                let _ = asker.send(self.core.reading());
+            }
+            Event::Stop => return false,
         }
+        true
     }
 
     /// What the log's records caused before a crash and the journals do not hold yet.
-    pub fn resume(
-        &self,
-        rulings: &[MinuteRuling],
-        revisions: &[Revision],
-        transitions: Vec<Transition>,
-        unoffered: Vec<Transition>,
-    ) {
-        for ruling in rulings {
-            self.journal(JournalTopic::Verdicts, &RulingEntry::of(ruling));
-        }
-        for revision in revisions {
-            self.journal(JournalTopic::Verdicts, revision);
-        }
-        if !transitions.is_empty() {
-            self.journal_transitions(transitions);
-        }
-        self.tell(&unoffered);
+    pub fn resume(&mut self) {
+        let entries: Vec<RulingEntry> = self.owed.rulings().cloned().collect();
+        entries.into_iter().for_each(|entry| self.journal_ruling(&entry));
+        let revisions: Vec<Revision> = self.owed.revisions().cloned().collect();
+        revisions.iter().for_each(|revision| self.journal_revision(revision));
+        self.journal_transitions(self.owed.transitions());
+        self.tell(&self.owed.untold());
     }
 
     fn committed(&mut self, lsn: Lsn, record: &Record, answer: Option<Answer>) {
@@ -172,15 +200,12 @@ impl Pipeline {
 
     fn caused(&mut self, effects: Effects) {
         self.measure(&effects);
+        self.owed.caused(&effects);
         for ruling in effects.rulings.iter().filter(|ruling| ruling.fresh) {
-            self.journal(JournalTopic::Verdicts, &RulingEntry::of(ruling));
+            self.journal_ruling(&RulingEntry::of(ruling));
         }
-        for revision in &effects.revisions {
-            self.journal(JournalTopic::Verdicts, revision);
-        }
-        if !effects.transitions.is_empty() {
-            self.journal_transitions(effects.transitions.clone());
-        }
+        effects.revisions.iter().for_each(|revision| self.journal_revision(revision));
+        self.journal_transitions(effects.transitions.clone());
         if let Some(on_seal) = &self.on_seal {
             for sealed in &effects.sealed {
                 let of_minute: Vec<Transition> =
@@ -250,13 +275,38 @@ impl Pipeline {
     }
 
     fn tick(&mut self) {
+        let now = self.clock.now();
+        if now.since(self.checkpointed.0) >= self.checkpoint_interval {
+            self.checkpoint();
+            self.checkpointed.0 = now;
+        }
         if self.advancing > 0 {
             return;
         }
-        for advance in self.core.advances(self.clock.now(), self.idle_after) {
+        for advance in self.core.advances(now, self.idle_after) {
             self.advancing += 1;
             self.append(Record::Advance(advance));
         }
+    }
+
+    /// Takes what is new since the last checkpoint, where there is any and the one before is written.
+    fn checkpoint(&mut self) {
+        if self.core.applied() == self.checkpointed.1 || !self.checkpoints.is_idle() {
+            return;
+        }
+        let timer = self.metrics.time(Stage::Save);
+        // What the core hands out counts as saved, so it comes last.
+        let rest = Rest::of(&self.owed, &self.deliveries).map_err(|error| error.to_string());
+        let saved =
+            rest.and_then(|rest| self.core.save().map(|saved| (saved, rest)).map_err(|error| error.to_string()));
+        match saved {
+            Ok((saved, rest)) => {
+                self.checkpointed.1 = saved.applied;
+                self.checkpoints.write(saved, rest);
+            }
+            Err(error) => tracing::error!(error, "the state cannot be saved; the log has everything"),
+        }
+        drop(timer);
     }
 
     /// Appends a record of our own that comes back as an event.
@@ -281,19 +331,44 @@ impl Pipeline {
         }
     }
 
-    fn journal(&self, topic: JournalTopic, entry: &impl serde::Serialize) {
-        self.journal_then(topic, entry, || {});
+    fn journal_ruling(&self, entry: &RulingEntry) {
+        let done = Journalled::Ruling { minute: entry.minute, session: entry.session };
+        self.journal(JournalTopic::Verdicts, entry, done);
     }
 
-    fn journal_then(&self, topic: JournalTopic, entry: &impl serde::Serialize, then: impl FnOnce() + Send + 'static) {
+    fn journal_revision(&self, revision: &Revision) {
+        let done = Journalled::Revision { minute: revision.minute, as_of: revision.as_of };
+        self.journal(JournalTopic::Verdicts, revision, done);
+    }
+
+    /// Transitions are durable before anybody is told.
+    fn journal_transitions(&self, transitions: Vec<Transition>) {
+        if !transitions.is_empty() {
+            self.journal(JournalTopic::Alerts, &transitions.clone(), Journalled::Transitions(transitions));
+        }
+    }
+
+    fn journal_deliveries(&self, events: Vec<OutboxEvent>) {
+        if !events.is_empty() {
+            self.journal(JournalTopic::Deliveries, &events.clone(), Journalled::Deliveries(events));
+        }
+    }
+
+    fn journal(&self, topic: JournalTopic, entry: &impl serde::Serialize, done: Journalled) {
         let encoded = serde_json::to_vec(entry).map_err(|error| error.to_string()).and_then(|json| {
             Encoded::new(&Record::Journal(Journal { topic, json })).map_err(|error| error.to_string())
         });
         match encoded {
             Ok(encoded) => {
+                let (journals, inbox) = (Arc::clone(&self.journals), self.inbox.clone());
                 let then = move |written: Result<Lsn, LogError>| match written {
-                    Ok(_) => then(),
-                    Err(error) => tracing::error!(?topic, %error, "the log did not take an entry of a journal"),
+                    Ok(_) => {
+                        journals.put(done);
+                        // Where the queue is full, the events in it wake the pipeline just as well.
+                        inbox.offer(Event::Journalled);
+                    }
+                    Err(error) => tracing::error!(?topic, %error,
+                        "the log did not take an entry of a journal; it is journalled after the next start"),
                 };
                 self.log.append(encoded, Box::new(then));
             }
@@ -301,25 +376,26 @@ impl Pipeline {
         }
     }
 
-    /// Transitions are durable before anybody is told.
-    pub fn journal_transitions(&self, transitions: Vec<Transition>) {
-        let inbox = self.inbox.clone();
-        let entry = transitions.clone();
-        self.journal_then(JournalTopic::Alerts, &entry, move || {
-            if !inbox.offer(Event::Journalled(transitions)) {
-                // They are in the journal: the next start delivers them.
-                tracing::error!("the pipeline is too busy to deliver alerts; they are delivered after the next start");
+    /// Takes note of what the journals hold by now, and tells people of it.
+    fn note_journalled(&mut self) {
+        for entry in self.journals.take() {
+            let tell = self.owed.journalled(&entry);
+            self.tell(&tell);
+            if let Journalled::Deliveries(events) = entry {
+                events.into_iter().for_each(|event| self.deliveries.take_in(event));
             }
-        });
+        }
     }
 
-    fn tell(&self, transitions: &[Transition]) {
+    fn tell(&mut self, transitions: &[Transition]) {
         for transition in transitions {
             let receivers = self.routing.receivers(transition);
             let events = self.dispatcher.offer(transition, receivers, None);
-            if !events.is_empty() {
-                self.journal(JournalTopic::Deliveries, &events);
+            if events.is_empty() {
+                // No route leads anywhere, or the outbox has it already.
+                self.owed.told(transition.key);
             }
+            self.journal_deliveries(events);
         }
     }
 }

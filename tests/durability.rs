@@ -19,6 +19,17 @@ use tonic::transport::Channel;
 use crate::support::{Engine, Setup, WebhookReceiver, now, seed, soon, until};
 
 const ROUNDS: u32 = 15;
+
+/// Checkpoints as often as can be, and a log in small segments, of which those that a checkpoint contains go.
+const OFTEN: &str = "[log]\nsegment_bytes = \"1MiB\"\n[store]\ncheckpoint_interval = \"100ms\"\n";
+
+/// The number of the oldest record in the log.
+fn log_begins_with(setup: &Setup) -> u64 {
+    let names = std::fs::read_dir(setup.data().join("log")).unwrap().map(|file| file.unwrap().file_name());
+    let numbers = names.filter_map(|name| name.to_str()?.strip_suffix(".log")?.parse().ok());
+    numbers.min().unwrap()
+}
+
 const BATCH: usize = 40;
 
 fn rounds() -> u32 {
@@ -194,7 +205,7 @@ async fn what_was_acknowledged_outlives_a_kill_at_any_moment() {
     let seed = seed("kill at any moment");
     let mut rng = StdRng::seed_from_u64(seed);
     // Nothing is forgotten of the raw events, so that each can be asked for.
-    let setup = Setup::configured("[store]\nraw_bytes_max = \"2GiB\"\n[query]\nrows_max = 10000000\n");
+    let setup = Setup::configured(&format!("{OFTEN}raw_bytes_max = \"2GiB\"\n[query]\nrows_max = 10000000\n"));
     let mut engine = setup.start().await;
     let mut clients: Vec<Client> = [("ids", false), ("more-ids", false), ("sequences", true)]
         .map(|(name, streams)| Client {
@@ -214,7 +225,7 @@ async fn what_was_acknowledged_outlives_a_kill_at_any_moment() {
             sending.spawn(client.run(engine.channel().await, start, rng.random()));
         }
         // Not to wait for anything: when the process dies is what the test varies.
-        tokio::time::sleep(Duration::from_millis(rng.random_range(0..250))).await;
+        tokio::time::sleep(Duration::from_millis(rng.random_range(0..700))).await;
         engine.kill();
         clients = soon("the clients to notice", sending.join_all()).await;
         clients.sort_by(|a, b| a.name.cmp(&b.name));
@@ -230,6 +241,7 @@ async fn what_was_acknowledged_outlives_a_kill_at_any_moment() {
     for (table, rows) in &before {
         assert!(after[table] == *rows, "`{table}` is not what it was before the restart");
     }
+    assert!(log_begins_with(&setup) > 1, "checkpoints let go of what they contain");
     finish(&engine, clients).await;
 }
 
@@ -287,6 +299,51 @@ async fn sigterm_keeps_what_was_acknowledged_and_ends_well() {
     finish(&engine, clients).await;
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn a_changed_view_is_built_anew_from_the_raw_events() {
+    let view = |select: &str| {
+        format!(
+            "CREATE MATERIALIZED VIEW by_kind WITH (retention = '90 days') AS
+             SELECT date_trunc('minute', occurred_at) AS minute, {select} FROM transactions GROUP BY ALL"
+        )
+    };
+    let setup = Setup::new().queries(&[("views/by_kind.sql", &view("kind, sum(count) AS n"))]);
+    let start = now().minute().plus(-9);
+    let events = |from: i64| {
+        let event = |at: i64| Transaction {
+            occurred_at: start.plus(at / 10).start().micros() + at % 10 * 6_000_000,
+            status: "approved".to_owned(),
+            kind: Some(["card", "ach"][at as usize % 2].to_owned()),
+            amount_minor: Some(at),
+            currency: Some("EUR".to_owned()),
+            ..Transaction::default()
+        };
+        SubmitRequest { transactions: (from..from + 40).map(event).collect(), ..SubmitRequest::default() }
+    };
+    let engine = setup.start().await;
+    engine.ingest().await.submit(events(0)).await.unwrap();
+    assert_eq!(engine.number("SELECT sum(n) AS n FROM by_kind").await, 40);
+    assert!(engine.terminate().await.success());
+    // Another measure, and another view beside it.
+    let changed = view("kind, sum(count) AS n, sum(amount_minor) FILTER (WHERE currency = 'EUR') AS euros");
+    setup.folder.write("queries/views/by_kind.sql", changed);
+    setup.folder.write("queries/views/all.sql", view("sum(count) AS n").replace("by_kind", "everything"));
+    let engine = setup.start().await;
+    assert_eq!(engine.number("SELECT sum(euros) AS n FROM by_kind").await, (0..40).sum::<i64>());
+    engine.ingest().await.submit(events(40)).await.unwrap();
+    // The minute that was open at the restart goes on, sealed or not.
+    assert_eq!(engine.number("SELECT sum(euros) AS n FROM by_kind").await, (0..80).sum::<i64>());
+    for sealed in ["sealed", "NOT sealed"] {
+        let rows = |view: &str| format!("SELECT sum(n) AS n FROM {view} WHERE {sealed}");
+        assert_eq!(engine.number(&rows("everything")).await, engine.number(&rows("by_kind")).await);
+    }
+    assert!(engine.terminate().await.success());
+    // The engine that comes back has both from its checkpoint.
+    let engine = setup.start().await;
+    assert_eq!(engine.number("SELECT sum(euros) AS n FROM by_kind").await, (0..80).sum::<i64>());
+    assert_eq!(engine.number("SELECT sum(n) AS n FROM everything").await, 80);
+}
+
 /// Each minute has a region of its own, and each region raises an alert of its own.
 const REGIONS: [(&str, &str); 2] = [
     (
@@ -310,7 +367,7 @@ async fn each_alert_is_delivered_and_each_minute_judged_once_across_kills() {
     // Each delivery fails once, so that there is always one under way when the process dies.
     let receiver = WebhookReceiver::start(1).await;
     let settings =
-        format!("[alerts]\nretry_first = \"100ms\"\nretry_longest = \"200ms\"\n{}", receiver.configuration());
+        format!("{OFTEN}[alerts]\nretry_first = \"100ms\"\nretry_longest = \"200ms\"\n{}", receiver.configuration());
     let setup = Setup::configured(&settings).queries(&REGIONS);
     let mut engine = setup.start().await;
     let minute = now().minute().plus(-50);
@@ -330,7 +387,7 @@ async fn each_alert_is_delivered_and_each_minute_judged_once_across_kills() {
         client.submit(request).await.unwrap();
         if rng.random_bool(0.3) {
             // Any moment will do, so there is nothing to wait for.
-            tokio::time::sleep(Duration::from_millis(rng.random_range(0..120))).await;
+            tokio::time::sleep(Duration::from_millis(rng.random_range(0..400))).await;
             engine.kill();
             engine = setup.start().await;
             for row in engine.query("SELECT * FROM verdicts").await {

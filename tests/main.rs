@@ -7,3 +7,4 @@ mod prometheus;
 mod real_data;
 mod streaming_equals_batch;
 mod support;
+mod tracing;

@@ -91,6 +91,9 @@ pub const STORE_HEAD_BYTES_MAX: Key =
     Key::new("store.head_bytes_max", Form::Size { min: 16 * MIB, max: TIB }, Some("1GiB"));
 pub const STORE_RAW_BYTES_MAX: Key = Key::new("store.raw_bytes_max", Form::Size { min: 0, max: TIB }, Some("256MiB"));
 
+pub const STORE_CHECKPOINT_INTERVAL: Key =
+    Key::new("store.checkpoint_interval", Form::Span { min: 100, max: HOUR }, Some("10 seconds"));
+
 pub const DEDUP_IDS_MAX: Key =
     Key::new("dedup.ids_max", Form::Count { min: 1_000, max: 1_000_000_000 }, Some("10000000"));
 
@@ -121,7 +124,7 @@ pub const TELEMETRY_OTLP_ENDPOINT: Key = Key::new("telemetry.otlp_endpoint", For
 pub const TELEMETRY_SERVICE_NAME: Key = Key::new("telemetry.service_name", Form::Text, Some("tidewatch"));
 
 /// Every key, in the order of the documented file.
-pub const KEYS: [&Key; 30] = [
+pub const KEYS: [&Key; 31] = [
     &DATA_DIR,
     &QUERIES_DIR,
     &INSECURE,
@@ -135,6 +138,7 @@ pub const KEYS: [&Key; 30] = [
     &INGEST_IDLE_AFTER,
     &STORE_HEAD_BYTES_MAX,
     &STORE_RAW_BYTES_MAX,
+    &STORE_CHECKPOINT_INTERVAL,
     &DEDUP_IDS_MAX,
     &QUERY_MEMORY_BYTES,
     &QUERY_TIMEOUT,

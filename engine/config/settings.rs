@@ -74,6 +74,7 @@ pub struct IngestSettings {
 pub struct StoreSettings {
     pub head_bytes_max: Size,
     pub raw_bytes_max: Size,
+    pub checkpoint_interval: Span,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]

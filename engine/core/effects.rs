@@ -57,7 +57,7 @@ pub enum VerdictEntry {
 }
 
 /// A ruling as the journal holds it: rules without a finding by name only.
-#[derive(Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct RulingEntry {
     pub minute: Minute,
     #[serde(default, skip_serializing_if = "Option::is_none")]

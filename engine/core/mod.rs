@@ -5,14 +5,17 @@ mod effects;
 mod ledger;
 mod liveness;
 mod minutes;
+mod rebuild;
 mod recovery;
 mod revisions;
 mod rulings;
+mod saved;
 mod tables;
 
 pub use effects::{Effects, MinuteRuling, RulingEntry, SealedView, VerdictEntry};
 pub use recovery::{Known, Recollection};
 pub use revisions::{Change, Revision};
+pub use saved::{CoreState, RestoredCore, SavedCore, SavedTable, SavedView, TABLES};
 pub use tables::{alerts_schema, corrections_schema, late_schema, rejected_schema, rules_schema, verdicts_schema};
 
 use std::{
@@ -20,7 +23,11 @@ use std::{
     sync::Arc,
 };
 
-use arrow::{array::AsArray, datatypes::TimestampMicrosecondType};
+use arrow::{
+    array::{AsArray, RecordBatch},
+    datatypes::TimestampMicrosecondType,
+};
+use serde::{Deserialize, Serialize};
 use tidewatch_alerts::Alerts;
 use tidewatch_log::{Advance, Events, Record};
 use tidewatch_model::{EventTime, Lsn, Minute, Partition, SessionId, Span, limits};
@@ -63,10 +70,16 @@ pub enum CoreError {
     Runtime(#[from] std::io::Error),
     #[error("the views could not be started: {0}")]
     Views(String),
+    #[error(transparent)]
+    Restore(#[from] tidewatch_views::RestoreError),
+    #[error("the state could not be written down: {0}")]
+    State(String),
+    #[error("the table `{name}` cannot be read back: {source}")]
+    Table { name: &'static str, source: ledger::LedgerError },
 }
 
 /// What is known of a replay session.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
 pub struct Session {
     pub name: String,
     pub notify: bool,
@@ -90,6 +103,32 @@ struct Tables {
     alerts: Ledger,
 }
 
+impl Tables {
+    /// In the order of `TABLES`.
+    fn all(&mut self) -> [&mut Ledger; TABLES.len()] {
+        let Self { transactions, rejected, late, corrections, verdicts, alerts } = self;
+        [transactions, rejected, late, corrections, verdicts, alerts]
+    }
+
+    fn save(&mut self) -> Vec<SavedTable> {
+        let saved = TABLES.into_iter().zip(self.all());
+        let saved = saved.map(|(name, table)| SavedTable {
+            name,
+            new: table.take_unsaved(),
+            kept: table.total_rows() - table.dropped_rows(),
+            lost: table.unsaved_dropped(),
+        });
+        saved.collect()
+    }
+
+    fn restore(&mut self, saved: Vec<Vec<RecordBatch>>) -> Result<(), CoreError> {
+        for ((name, table), rows) in TABLES.into_iter().zip(self.all()).zip(saved) {
+            *table = table.restored(rows).map_err(|source| CoreError::Table { name, source })?;
+        }
+        Ok(())
+    }
+}
+
 #[derive(Debug)]
 pub struct Core {
     stream: Stream,
@@ -111,9 +150,9 @@ impl Core {
             Operator::new(Arc::clone(schema), plan.views.clone(), OperatorLimits { ids_max: limits.ids_max })
                 .map_err(|error| CoreError::Views(error.strip_backtrace()))?;
         let late = tables::late_schema(schema.arrow());
-        let ledger = |schema| Ledger::new(schema, limits::LEDGER_ROWS_MAX, limits.raw_bytes_max);
+        let ledger = |schema| Ledger::new(schema, limits::LEDGER_ROWS_MAX, limits.raw_bytes_max).keep_unsaved();
         let tables = Tables {
-            transactions: Ledger::new(Arc::clone(schema.arrow()), usize::MAX, limits.raw_bytes_max),
+            transactions: Ledger::new(Arc::clone(schema.arrow()), usize::MAX, limits.raw_bytes_max).keep_unsaved(),
             rejected: ledger(tables::rejected_schema()),
             late: ledger(late),
             corrections: ledger(tables::corrections_schema()),
@@ -133,6 +172,61 @@ impl Core {
             applied: Lsn::default(),
             stages: None,
         })
+    }
+
+    /// Everything since the last save, and what is written anew each time. Costs what is new and what is open.
+    pub fn save(&mut self) -> Result<SavedCore, CoreError> {
+        let operator = self.operator.save().map_err(|error| CoreError::State(error.to_string()))?;
+        let oldest: Vec<Option<Minute>> = self.snapshot().views().iter().map(|view| view.oldest_sealed()).collect();
+        let state = CoreState {
+            operator: operator.state,
+            alerts: self.rulings.live_alerts().save(),
+            session_alerts: self.rulings.save_sessions(),
+            newest: self.newest_verdicts().values().cloned().collect(),
+            revisions: self.revisions.save(),
+            liveness: self.liveness.save(),
+            sessions: self.sessions.iter().map(|(id, session)| (*id, session.clone())).collect(),
+        };
+        let state = match serde_json::to_vec(&state) {
+            Ok(state) => state,
+            Err(error) => {
+                // Nothing else was taken yet.
+                self.operator.unsave_ids();
+                return Err(CoreError::State(error.to_string()));
+            }
+        };
+        let views = self.head.take_unsaved().into_iter().zip(oldest);
+        Ok(SavedCore {
+            applied: self.applied,
+            state,
+            open: operator.open,
+            ids: operator.ids,
+            ids_from: operator.ids_from,
+            views: views.map(|(new, oldest)| SavedView { new, oldest }).collect(),
+            tables: self.tables.save(),
+        })
+    }
+
+    /// The core as it was saved. What it holds counts as saved.
+    pub fn restore(plan: &Plan, limits: CoreLimits, saved: RestoredCore) -> Result<Self, CoreError> {
+        let mut core = Self::new(plan, limits)?;
+        let (schema, views) = (Arc::clone(&plan.stream.schema), plan.views.clone());
+        let state = saved.state;
+        let limits = OperatorLimits { ids_max: limits.ids_max };
+        core.operator = Operator::restore(schema, views, limits, state.operator, saved.open, saved.ids)?;
+        for (at, minutes) in saved.views.into_iter().enumerate() {
+            for minute in minutes {
+                core.head.add(at, minute)?;
+            }
+        }
+        core.head.take_unsaved();
+        core.rulings.restore(state.alerts, state.session_alerts, state.newest);
+        core.revisions = Revisions::restore(state.revisions);
+        core.liveness = Liveness::restore(state.liveness);
+        core.sessions = state.sessions.into_iter().collect();
+        core.tables.restore(saved.tables)?;
+        core.applied = saved.applied;
+        Ok(core)
     }
 
     /// Measures the stages of sealing from now on.

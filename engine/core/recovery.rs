@@ -21,6 +21,8 @@ pub struct Known {
 #[derive(Debug, Default)]
 pub struct Recollection {
     known: Known,
+    rulings: HashSet<(Minute, Option<SessionId>)>,
+    revisions: HashSet<(Minute, Lsn)>,
     /// Transitions that are durable.
     transitions: HashSet<TransitionKey>,
     outbox: Vec<OutboxEvent>,
@@ -43,9 +45,11 @@ impl Recollection {
             JournalTopic::Verdicts => match serde_json::from_slice::<VerdictEntry>(&journal.json).map_err(wrong)? {
                 VerdictEntry::Ruling(entry) => {
                     let key = (entry.minute, entry.session);
+                    self.rulings.insert(key);
                     self.known.verdicts.entry(key).or_insert_with(|| entry.into_verdicts());
                 }
                 VerdictEntry::Revision(revision) => {
+                    self.revisions.insert((revision.minute, revision.as_of));
                     self.known.revisions.insert((revision.minute, revision.as_of), revision);
                 }
             },
@@ -75,13 +79,21 @@ impl Recollection {
         std::mem::take(&mut self.outbox)
     }
 
+    pub fn has_ruling(&self, minute: Minute, session: Option<SessionId>) -> bool {
+        self.rulings.contains(&(minute, session))
+    }
+
+    pub fn has_revision(&self, minute: Minute, as_of: Lsn) -> bool {
+        self.revisions.contains(&(minute, as_of))
+    }
+
     /// Whether a transition is in the journal.
-    pub fn is_journalled(&self, transition: &Transition) -> bool {
-        self.transitions.contains(&transition.key)
+    pub fn is_journalled(&self, key: TransitionKey) -> bool {
+        self.transitions.contains(&key)
     }
 
     /// Whether a transition was handed to the outbox.
-    pub fn is_offered(&self, transition: &Transition) -> bool {
-        self.offered.contains(&transition.key)
+    pub fn is_offered(&self, key: TransitionKey) -> bool {
+        self.offered.contains(&key)
     }
 }

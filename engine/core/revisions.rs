@@ -1,7 +1,10 @@
 //! `Revisions`: a correction re-judges its own minute. The journal then says what would have fired and what would
 //! not have; nobody is told, and the verdict that was given stands.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::{
+    borrow::Cow,
+    collections::{BTreeMap, BTreeSet, HashMap},
+};
 
 use serde::{Deserialize, Serialize};
 use tidewatch_alerts::{Labels, Outcome, VerdictRow};
@@ -36,6 +39,21 @@ pub struct Revisions {
     known: HashMap<(Minute, Lsn), Revision>,
 }
 
+/// What a checkpoint holds of it: not what the journal behind the checkpoint knows. Version 1; a field that is added
+/// later has a default.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct RevisionsState<'a> {
+    given: Vec<GivenState<'a>>,
+    waiting: Cow<'a, BTreeSet<Minute>>,
+}
+
+/// The findings in a judged minute.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+struct GivenState<'a> {
+    minute: Minute,
+    findings: Cow<'a, [(String, VerdictRow)]>,
+}
+
 /// Findings of a verdict by rule; warm-up verdicts alert nobody and are no findings.
 fn findings(verdicts: &[Verdict]) -> Vec<(String, VerdictRow)> {
     let found = verdicts.iter().filter_map(|verdict| match &verdict.outcome {
@@ -53,9 +71,26 @@ impl Revisions {
         self.known = known;
     }
 
+    pub fn save(&self) -> RevisionsState<'_> {
+        let given = self.given.iter();
+        let given = given.map(|(minute, found)| GivenState { minute: *minute, findings: Cow::Borrowed(found) });
+        RevisionsState { given: given.collect(), waiting: Cow::Borrowed(&self.waiting) }
+    }
+
+    pub fn restore(state: RevisionsState<'_>) -> Self {
+        let given = state.given.into_iter().map(|given| (given.minute, given.findings.into_owned()));
+        let mut revisions = Self { given: given.collect(), waiting: state.waiting.into_owned(), known: HashMap::new() };
+        revisions.forget_the_oldest();
+        revisions
+    }
+
     /// Remembers what a minute's verdict was.
     pub fn given(&mut self, minute: Minute, verdicts: &[Verdict]) {
         self.given.entry(minute).or_default().extend(findings(verdicts));
+        self.forget_the_oldest();
+    }
+
+    fn forget_the_oldest(&mut self) {
         while self.given.len() > limits::REVISED_MINUTES_MAX {
             self.given.pop_first();
         }
@@ -184,5 +219,81 @@ mod tests {
             let (a, b) = (computed.compare(minute, Lsn(4), &verdicts), replayed.compare(minute, Lsn(4), &verdicts));
             assert_eq!(a.changes.len(), b.changes.len(), "{now:?}");
         }
+    }
+
+    fn text(revisions: &Revisions) -> String {
+        serde_json::to_string(&revisions.save()).unwrap()
+    }
+
+    #[test]
+    fn what_was_saved_compares_alike() {
+        use rand::{Rng, SeedableRng, rngs::SmallRng};
+        for seed in 0..300 {
+            let mut rng = SmallRng::seed_from_u64(seed);
+            let (mut whole, mut broken) = (Revisions::default(), Revisions::default());
+            for lsn in 0..60 {
+                let minute = Minute::from_index(rng.random_range(0..8));
+                let mut said = verdict(minute, &["denied", "failed", "late"][..rng.random_range(0..4)]);
+                if let Outcome::Rows(rows) = &mut said.outcome {
+                    for row in rows {
+                        row.warming_up = rng.random_bool(0.2);
+                        row.values.insert("score".to_owned(), rng.random());
+                        row.values.insert("rise".to_owned(), if rng.random() { f64::NAN } else { -0.0 });
+                    }
+                }
+                if rng.random_bool(0.1) {
+                    said.outcome = Outcome::Failed { reason: "too slow".to_owned() };
+                }
+                let what = rng.random_range(0..3);
+                let mut caused = [&mut whole, &mut broken].map(|revisions| match what {
+                    0 => {
+                        revisions.given(minute, std::slice::from_ref(&said));
+                        None
+                    }
+                    1 => {
+                        revisions.corrected(minute);
+                        None
+                    }
+                    _ => {
+                        let next = revisions.next();
+                        next.map(|next| revisions.compare(next, Lsn(lsn), std::slice::from_ref(&said)))
+                    }
+                });
+                assert_eq!(caused[0].take(), caused[1].take(), "seed {seed}, record {lsn}");
+                broken = Revisions::restore(serde_json::from_str(&text(&broken)).unwrap());
+                assert_eq!(text(&broken), text(&whole), "seed {seed}, record {lsn}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_state_of_version_1_is_read_and_a_spoilt_one_is_no_panic() {
+        let v1 = concat!(
+            r#"{"given":[{"minute":7,"findings":[["surge",{"labels":{"status":"denied"},"values":{"score":"Infinity"},"#,
+            r#""severity":"high","summary":"denied is high","warming_up":false}]]},{"minute":8,"findings":[]}],"#,
+            r#""waiting":[3,7]}"#
+        );
+        let read = |json: &str| serde_json::from_str(json).map(Revisions::restore);
+        let mut revisions = read(v1).unwrap();
+        assert_eq!(text(&revisions), v1);
+        assert_eq!(text(&read(&v1.replace("\"minute\"", "\"since_version_9\":[],\"minute\"")).unwrap()), v1);
+        let minute = Minute::from_index(7);
+        assert!(revisions.compare(minute, Lsn(1), &[verdict(minute, &["denied"])]).changes.is_empty());
+        for length in 0..v1.len() {
+            assert!(read(&v1[..length]).is_err(), "cut after {length} bytes");
+        }
+        for (what, strange) in [("\"Infinity\"", "\"much\""), ("\"high\"", "\"dire\""), ("[3,7]", "{}"), ("[[", "[7,[")]
+        {
+            assert!(read(&v1.replacen(what, strange, 1)).is_err(), "{strange}");
+        }
+        // A minute that waits and was never judged compares with nothing found, as one that was forgotten does.
+        let mut strange = read(&v1.replace("[3,7]", "[-9223372036854775808,7]")).unwrap();
+        let next = strange.next().unwrap();
+        assert_eq!(strange.compare(next, Lsn(2), &[verdict(next, &["denied"])]).changes.len(), 1);
+        let many: Vec<String> =
+            (0..=limits::REVISED_MINUTES_MAX).map(|at| format!("{{\"minute\":{at},\"findings\":[]}}")).collect();
+        let full = read(&format!("{{\"given\":[{}],\"waiting\":[]}}", many.join(","))).unwrap();
+        assert_eq!(full.given.len(), limits::REVISED_MINUTES_MAX);
+        assert!(!full.given.contains_key(&Minute::from_index(0)));
     }
 }

@@ -6,7 +6,7 @@ use std::{
     sync::Arc,
 };
 
-use tidewatch_alerts::{Alerts, Judged, Outcome, Transition};
+use tidewatch_alerts::{Alerts, AlertsState, Judged, Outcome, Transition};
 use tidewatch_model::{Minute, SessionId};
 use tidewatch_query::Reading;
 use tidewatch_rules::{RuleLimits, RuleSet, Verdict};
@@ -63,6 +63,17 @@ impl Rulings {
 
     pub fn newest(&self) -> &HashMap<String, Verdict> {
         &self.newest
+    }
+
+    pub fn save_sessions(&self) -> Vec<(SessionId, AlertsState<'_>)> {
+        self.sessions.iter().map(|(session, alerts)| (*session, alerts.save())).collect()
+    }
+
+    pub fn restore(&mut self, live: AlertsState, sessions: Vec<(SessionId, AlertsState)>, newest: Vec<Verdict>) {
+        self.live = Alerts::restore_state(live);
+        self.sessions =
+            sessions.into_iter().map(|(session, alerts)| (session, Alerts::restore_state(alerts))).collect();
+        self.newest = newest.into_iter().map(|verdict| (verdict.rule.clone(), verdict)).collect();
     }
 
     pub fn know(&mut self, verdicts: HashMap<(Minute, Option<SessionId>), Vec<Verdict>>) {

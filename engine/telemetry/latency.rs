@@ -33,6 +33,10 @@ pub enum Stage {
     /// A record into the views.
     Apply,
     Seal,
+    /// What the pipeline stands still for while a checkpoint is taken.
+    Save,
+    /// A checkpoint into its files.
+    Checkpoint,
     /// All rules over one minute.
     JudgeMinute,
     /// One rule over one minute.
@@ -44,13 +48,15 @@ pub enum Stage {
 }
 
 impl Stage {
-    pub const ALL: [Self; 11] = [
+    pub const ALL: [Self; 13] = [
         Self::Submit,
         Self::Convert,
         Self::LogAppend,
         Self::Fsync,
         Self::Apply,
         Self::Seal,
+        Self::Save,
+        Self::Checkpoint,
         Self::JudgeMinute,
         Self::JudgeRule,
         Self::Deliver,
@@ -66,6 +72,8 @@ impl Stage {
             Self::Fsync => "fsync",
             Self::Apply => "apply",
             Self::Seal => "seal",
+            Self::Save => "save",
+            Self::Checkpoint => "checkpoint",
             Self::JudgeMinute => "judge_minute",
             Self::JudgeRule => "judge_rule",
             Self::Deliver => "deliver",

@@ -6,7 +6,7 @@ use std::sync::{
     atomic::{AtomicU64, Ordering},
 };
 
-use tidewatch_model::{EventTime, Severity};
+use tidewatch_model::{EventTime, Lsn, Severity};
 
 use super::{
     latency::{QUANTILES, Recorder, Stage, Timer},
@@ -154,6 +154,9 @@ pub struct Metrics {
     corrections: Counter,
     log_bytes: Counter,
     log_fsyncs: Counter,
+    checkpoints: Counter,
+    /// The newest record in a checkpoint.
+    checkpointed: AtomicU64,
     rule_evaluations: Family<2>,
     rule_nanos: Family<1>,
     alerts: Family<2>,
@@ -175,6 +178,8 @@ impl Metrics {
             corrections: Counter::default(),
             log_bytes: Counter::default(),
             log_fsyncs: Counter::default(),
+            checkpoints: Counter::default(),
+            checkpointed: AtomicU64::new(0),
             rule_evaluations: Family::new(["rule", "outcome"]),
             rule_nanos: Family::new(["rule"]),
             alerts: Family::new(["severity", "transition"]),
@@ -235,6 +240,12 @@ impl Metrics {
 
     pub fn fsynced(&self) {
         self.log_fsyncs.add(1);
+    }
+
+    /// A checkpoint is in force that contains the records up to `through`.
+    pub fn checkpointed(&self, through: Lsn) {
+        self.checkpoints.add(1);
+        self.checkpointed.store(through.0, Ordering::Relaxed);
     }
 
     pub fn rule_evaluated(&self, rule: &str, outcome: RuleOutcome) {
@@ -308,6 +319,7 @@ impl Metrics {
         let mut text = Text::default();
         self.render_counters(&mut text);
         self.render_gauges(&mut text);
+        self.render_checkpoint(&mut text);
         self.render_stages(&mut text);
         self.render_process(&mut text);
         text.finish()
@@ -330,6 +342,7 @@ impl Metrics {
             ),
             ("tidewatch_log_bytes_total", "Bytes appended to the log.", &self.log_bytes),
             ("tidewatch_log_fsyncs_total", "Times the log waited for the disk.", &self.log_fsyncs),
+            ("tidewatch_checkpoints_total", "Checkpoints written.", &self.checkpoints),
         ] {
             text.head(name, Kind::Counter, help);
             text.sample::<&str>(name, &[], counter.get());
@@ -382,6 +395,16 @@ impl Metrics {
             text.sample(&format!("{name}_sum"), &[("stage", stage.name())], summary.sum_seconds);
             text.sample(&format!("{name}_count"), &[("stage", stage.name())], summary.count);
         }
+    }
+
+    fn render_checkpoint(&self, text: &mut Text) {
+        let name = "tidewatch_checkpoint_lsn";
+        text.head(
+            name,
+            Kind::Gauge,
+            "The newest record of the log that a checkpoint of this process contains; 0 for none.",
+        );
+        text.sample::<&str>(name, &[], self.checkpointed.load(Ordering::Relaxed));
     }
 
     fn render_process(&self, text: &mut Text) {

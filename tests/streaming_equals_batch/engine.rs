@@ -1,16 +1,21 @@
-//! The engine under test: a core behind a log in memory. A restart forgets the core, reads the log and applies it to
-//! a new one.
+//! The engine under test: a core behind a log in memory, with checkpoints. A restart forgets the core, reads the newest
+//! checkpoint, and applies what the log holds after it.
 
 use std::{path::Path, sync::Arc, time::Duration};
 
 use arrow::array::RecordBatch;
-use tidewatch::core::{Core, CoreLimits, Effects, Plan};
+use tidewatch::{
+    checkpoint::{self, Checkpoints, Rest},
+    core::{Core, CoreLimits, Effects, Plan},
+    owed::Owed,
+};
+use tidewatch_alerts::{Outbox, RetryPolicy};
 use tidewatch_log::{
     Advance, AdvanceCause, Encoded, Events, LogConfig, MemFs, Producer, Reader, Record, Rejected, SessionEnded,
     SessionOpened, Writer,
 };
-use tidewatch_model::{EventTime, Lsn, Minute, Partition, SessionId, Span};
-use tidewatch_store::ViewSnapshot;
+use tidewatch_model::{EventTime, Minute, Partition, SessionId, Span};
+use tidewatch_store::{Folder, ViewSnapshot};
 use tidewatch_views::{Stream, compile_view};
 
 use super::{
@@ -20,6 +25,8 @@ use super::{
 };
 
 const DIR: &str = "/log";
+const STORE: &str = "/store";
+const LOG_ID: u64 = 7;
 /// All the time there is, for reading whole views.
 const FIRST: Minute = Minute::from_index(0);
 const LAST: Minute = Minute::from_index(100_000_000);
@@ -36,6 +43,7 @@ pub struct Engine {
     limits: CoreLimits,
     fs: MemFs,
     writer: Writer,
+    checkpoints: Checkpoints,
     core: Core,
 }
 
@@ -51,7 +59,8 @@ impl Engine {
         let core = Core::new(&plan, limits).map_err(|error| error.to_string())?;
         let fs = MemFs::new();
         let writer = open_log(&fs)?;
-        Ok(Self { plan, limits, fs, writer, core })
+        let checkpoints = checkpoints(open_folder(&fs)?, &plan)?;
+        Ok(Self { plan, limits, fs, writer, checkpoints, core })
     }
 
     pub fn stream(&self) -> &Stream {
@@ -82,6 +91,7 @@ impl Engine {
                 session: SessionId(*session),
                 at: EventTime::default(),
             }),
+            Step::Checkpoint => return self.checkpoint().map(|()| Effects::default()),
             Step::Restart => return self.restart().map(|()| Effects::default()),
         };
         let encoded = Encoded::new(&record).map_err(|error| error.to_string())?;
@@ -122,7 +132,17 @@ impl Engine {
         })
     }
 
-    /// Crashes, and comes back with what the log holds.
+    /// Writes a checkpoint, merges small segments, and lets go of what the log need not hold any more.
+    fn checkpoint(&mut self) -> Result<(), String> {
+        let saved = self.core.save().map_err(|error| error.to_string())?;
+        let rest =
+            Rest::of(&Owed::default(), &Outbox::new(RetryPolicy::default())).map_err(|error| error.to_string())?;
+        self.checkpoints.write(&saved, &rest).map_err(|error| error.to_string())?;
+        while self.checkpoints.compact().map_err(|error| error.to_string())? {}
+        self.writer.forget_before(saved.applied.next()).map(|_| ()).map_err(|error| error.to_string())
+    }
+
+    /// Crashes, and comes back with what the checkpoint and the log hold.
     fn restart(&mut self) -> Result<(), String> {
         let last = self.writer.durable();
         self.fs.crash();
@@ -130,9 +150,15 @@ impl Engine {
         if self.writer.durable() != last {
             return Err(format!("the log was durable to {last} and came back with {}", self.writer.durable()));
         }
-        self.core = Core::new(&self.plan, self.limits).map_err(|error| error.to_string())?;
+        let folder = open_folder(&self.fs)?;
+        let retry = RetryPolicy::default();
+        let restored = checkpoint::restore(&folder, &folder.manifest(), &self.plan, self.limits, retry);
+        let restored = restored.map_err(|error| error.to_string())?;
+        let next = restored.next();
+        self.core = restored.core;
+        self.checkpoints = checkpoints(folder, &self.plan)?;
         let schemas = [Arc::clone(&self.plan.stream.schema)].into_iter().collect();
-        let reader = Reader::open(Arc::new(self.fs.clone()), Path::new(DIR), Lsn(1), last, schemas);
+        let reader = Reader::open(Arc::new(self.fs.clone()), Path::new(DIR), next, last, schemas);
         for read in reader.map_err(|error| error.to_string())? {
             let (lsn, record) = read.map_err(|error| error.to_string())?;
             self.core.apply(lsn, &record).map_err(|error| error.to_string())?;
@@ -160,7 +186,20 @@ fn view_rows(view: &ViewSnapshot) -> ViewRows {
     }
 }
 
+fn open_folder(fs: &MemFs) -> Result<Folder, String> {
+    let opened = Folder::open(Arc::new(fs.clone()), Path::new(STORE));
+    opened.map(|(folder, _)| folder).map_err(|error| error.to_string())
+}
+
+fn checkpoints(folder: Folder, plan: &Plan) -> Result<Checkpoints, String> {
+    Checkpoints::new(folder, LOG_ID, &plan.views).map_err(|error| error.to_string())
+}
+
 fn open_log(fs: &MemFs) -> Result<Writer, String> {
-    let opened = Writer::open(Arc::new(fs.clone()), Path::new(DIR), &LogConfig::new(7));
+    let opened = Writer::open(
+        Arc::new(fs.clone()),
+        Path::new(DIR),
+        &LogConfig { segment_bytes: 4_096, ..LogConfig::new(LOG_ID) },
+    );
     opened.map(|(writer, _)| writer).map_err(|error| error.to_string())
 }

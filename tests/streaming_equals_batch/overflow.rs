@@ -78,7 +78,7 @@ fn run(seed: u64, batch: &Batch) -> Result<Met, String> {
             Step::Advance { partition, watermark } => drop(model.advance(*partition, *watermark)),
             Step::Open { session, lateness } => model.open(*session, *lateness),
             Step::End { session } => drop(model.end(*session)),
-            Step::Restart => {}
+            Step::Checkpoint | Step::Restart => {}
         }
     }
     let rows = engine.rows()?;

@@ -1,4 +1,5 @@
-//! Random traffic: what clients submit, what the clock says, when sessions open and end, when the engine restarts.
+//! Random traffic: what clients submit, what the clock says, when sessions open and end, when a
+//! checkpoint is written, when the engine restarts.
 //! It does not judge what of it counts.
 
 use std::collections::BTreeMap;
@@ -34,6 +35,7 @@ pub enum Step {
     Advance { partition: u16, watermark: i64 },
     Open { session: u64, lateness: i64 },
     End { session: u64 },
+    Checkpoint,
     Restart,
 }
 
@@ -95,7 +97,8 @@ impl Traffic<'_> {
             match self.rng.random_range(0..100) {
                 0..5 => self.steps.push(Step::Restart),
                 5..15 => self.advance(),
-                15..45 if with_sessions => self.session(),
+                15..21 => self.steps.push(Step::Checkpoint),
+                21..47 if with_sessions => self.session(),
                 _ if step >= live_from => self.live(),
                 _ => self.session(),
             }

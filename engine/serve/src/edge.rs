@@ -75,7 +75,7 @@ impl Edge {
     /// Tells the hook how a conversion begins and ends.
     pub(crate) fn converted<T>(&self, convert: impl FnOnce() -> T) -> T {
         let _running = self.converting.as_ref().map(|begin| begin());
-        convert()
+        tracing::info_span!("convert").in_scope(convert)
     }
 
     pub(crate) fn engine(&self) -> &dyn Engine {

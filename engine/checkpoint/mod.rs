@@ -1,0 +1,87 @@
+//! `Checkpoint`: the state that the log's records led to, written beside the log, so that a restart reads no more of the
+//! log than came since. The manifest makes a checkpoint visible as a whole; what the files hold is drawn in `FORMAT.md`.
+//!
+//! It decides nothing: the core says what is new, and this puts it into files and back.
+
+mod frames;
+mod reading;
+mod state_file;
+mod thread;
+mod writing;
+
+pub use reading::{Restored, restore};
+pub use state_file::StateFileError;
+pub use thread::CheckpointThread;
+pub use writing::{Checkpoints, Rest};
+
+use serde::{Deserialize, Serialize};
+use tidewatch_model::SessionId;
+use tidewatch_store::FolderError;
+use tidewatch_views::DomainId;
+
+use crate::core::CoreError;
+
+#[derive(Debug, thiserror::Error)]
+pub enum CheckpointError {
+    #[error(transparent)]
+    Folder(#[from] FolderError),
+    #[error("{file} is whole and not understood: {source}")]
+    StateFile { file: String, source: StateFileError },
+    #[error("the columns of {what} do not fit: {reason}")]
+    Columns { what: String, reason: String },
+    #[error(transparent)]
+    Core(#[from] CoreError),
+}
+
+impl CheckpointError {
+    /// Whether the same can succeed later without anybody's doing.
+    pub fn is_retryable(&self) -> bool {
+        matches!(self, Self::Folder(error) if error.is_retryable())
+    }
+
+    fn columns(what: &str, reason: impl std::fmt::Display) -> Self {
+        Self::Columns { what: what.to_owned(), reason: reason.to_string() }
+    }
+}
+
+/// What a frame of open rows belongs to.
+#[derive(Debug, Serialize, Deserialize)]
+struct OpenDescription {
+    session: Option<SessionId>,
+    view: String,
+    fingerprint: u64,
+}
+
+/// Whose ids a blob holds, as the manifest has it: `live`, or a session and which of its openings.
+fn owner(domain: DomainId) -> String {
+    domain.session.map_or_else(|| "live".to_owned(), |session| format!("{:016x}-{}", session.0, domain.opening))
+}
+
+/// `None` for a text that `owner` did not make.
+fn domain_of(owner: &str) -> Option<DomainId> {
+    if owner == "live" {
+        return Some(DomainId { session: None, opening: 0 });
+    }
+    let (session, opening) = owner.split_once('-')?;
+    let session = SessionId(u64::from_str_radix(session, 16).ok()?);
+    Some(DomainId { session: Some(session), opening: opening.parse().ok()? })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_owner_is_read_as_it_was_written() {
+        for domain in [
+            DomainId { session: None, opening: 0 },
+            DomainId { session: Some(SessionId(0)), opening: 1 },
+            DomainId { session: Some(SessionId(u64::MAX)), opening: u64::MAX },
+        ] {
+            assert_eq!(domain_of(&owner(domain)), Some(domain));
+        }
+        for stranger in ["", "0", "lives", "zz-1", "00-x"] {
+            assert_eq!(domain_of(stranger), None, "{stranger}");
+        }
+    }
+}

@@ -1,0 +1,133 @@
+//! Reads a checkpoint back: the core, what was owed, and the deliveries, as they were after the manifest's last record.
+
+use std::sync::Arc;
+
+use tidewatch_alerts::{Outbox, OutboxState, RetryPolicy};
+use tidewatch_model::Lsn;
+use tidewatch_store::{Folder, FolderError, Manifest, Segment};
+use tidewatch_views::{IdRuns, OpenFrame, PartialRows};
+
+use super::{
+    CheckpointError, OpenDescription, domain_of,
+    frames::ViewFrames,
+    state_file::{self, StateFileError},
+};
+use crate::{
+    core::{Core, CoreLimits, CoreState, Plan, RestoredCore, TABLES},
+    owed::{Owed, OwedState},
+};
+
+/// The state after the records up to `core.applied()`.
+#[derive(Debug)]
+pub struct Restored {
+    pub core: Core,
+    pub owed: Owed,
+    pub deliveries: Outbox,
+}
+
+impl Restored {
+    /// Before the first record.
+    pub fn blank(plan: &Plan, limits: CoreLimits, retry: RetryPolicy) -> Result<Self, CheckpointError> {
+        Ok(Self { core: Core::new(plan, limits)?, owed: Owed::default(), deliveries: Outbox::new(retry) })
+    }
+
+    /// The next record that the state has not seen.
+    pub fn next(&self) -> Lsn {
+        self.core.applied().next()
+    }
+}
+
+pub fn restore(
+    folder: &Folder,
+    manifest: &Manifest,
+    plan: &Plan,
+    limits: CoreLimits,
+    retry: RetryPolicy,
+) -> Result<Restored, CheckpointError> {
+    let Some(state) = &manifest.state else { return Restored::blank(plan, limits, retry) };
+    let views = plan.views.iter().map(|view| ViewFrames::new(Arc::clone(view))).collect::<Result<Vec<_>, _>>()?;
+    let bytes = folder.read_blob(state)?;
+    let not_understood = |source: StateFileError| CheckpointError::StateFile { file: state.name.clone(), source };
+    let ([core, owed, deliveries, open], frames) = state_file::decode_state(&bytes).map_err(not_understood)?;
+    let core: CoreState<'static> = serde_json::from_slice(core).map_err(|error| not_understood(error.into()))?;
+    let owed: OwedState = serde_json::from_slice(owed).map_err(|error| not_understood(error.into()))?;
+    let deliveries: OutboxState<'static> =
+        serde_json::from_slice(deliveries).map_err(|error| not_understood(error.into()))?;
+    let open: Vec<OpenDescription> = serde_json::from_slice(open).map_err(|error| not_understood(error.into()))?;
+    let open = open.into_iter().zip(frames).filter_map(|(open, frame)| {
+        let view = views.iter().position(|view| view.name() == open.view && view.fingerprint() == open.fingerprint)?;
+        Some(OpenFrame { session: open.session, view, name: open.view, fingerprint: open.fingerprint, frame })
+    });
+    let mut minutes = Vec::with_capacity(views.len());
+    let mut changed = Vec::new();
+    for (at, view) in views.iter().enumerate() {
+        match manifest.views.get(view.name()) {
+            Some(stored) if stored.fingerprint == view.fingerprint() => {
+                minutes.push(read_view(folder, view, &stored.segments)?);
+            }
+            _ => {
+                changed.push(at);
+                minutes.push(Vec::new());
+            }
+        }
+    }
+    let restored = RestoredCore {
+        applied: manifest.applied,
+        state: core,
+        open: open.collect(),
+        ids: read_ids(folder, manifest)?,
+        views: minutes,
+        tables: read_tables(folder, manifest)?,
+    };
+    let mut core = Core::restore(plan, limits, restored)?;
+    for at in changed {
+        core.rebuild(at)?;
+    }
+    Ok(Restored { core, owed: Owed::restore(owed), deliveries: Outbox::restore(retry, deliveries) })
+}
+
+fn read_view(folder: &Folder, view: &ViewFrames, segments: &[Segment]) -> Result<Vec<PartialRows>, CheckpointError> {
+    let mut minutes = Vec::new();
+    for segment in segments {
+        if let Some(batches) = spared(folder.read_segment(segment))? {
+            minutes.extend(view.read(&batches)?);
+        }
+    }
+    Ok(minutes)
+}
+
+fn read_tables(folder: &Folder, manifest: &Manifest) -> Result<Vec<Vec<arrow::array::RecordBatch>>, CheckpointError> {
+    let mut tables = Vec::with_capacity(TABLES.len());
+    for name in TABLES {
+        let mut rows = Vec::new();
+        for segment in manifest.tables.get(name).map_or(&[][..], Vec::as_slice) {
+            rows.extend(spared(folder.read_segment(segment))?.unwrap_or_default());
+        }
+        tables.push(rows);
+    }
+    Ok(tables)
+}
+
+fn read_ids(folder: &Folder, manifest: &Manifest) -> Result<Vec<IdRuns>, CheckpointError> {
+    let mut ids = Vec::with_capacity(manifest.id_runs.len());
+    for run in &manifest.id_runs {
+        let bytes = folder.read_blob(&run.file)?;
+        let runs = state_file::decode_ids(&bytes)
+            .map_err(|source| CheckpointError::StateFile { file: run.file.name.clone(), source })?;
+        // The manifest is whole, so an owner that is no owner is of a newer version, and nobody's here.
+        ids.extend(domain_of(&run.owner).map(|domain| IdRuns { domain, runs }));
+    }
+    Ok(ids)
+}
+
+/// Rows that are damaged are told of and left out: the rest is served. Without the state or the ids nothing can be.
+fn spared<T>(read: Result<T, FolderError>) -> Result<Option<T>, FolderError> {
+    match read {
+        Ok(rows) => Ok(Some(rows)),
+        Err(FolderError::Damaged(damage)) => {
+            tracing::error!(%damage, "rows are left out");
+            Ok(None)
+        }
+        Err(error) => Err(error),
+    }
+}

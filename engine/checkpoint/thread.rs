@@ -1,0 +1,144 @@
+//! The thread that writes checkpoints, one at a time, while the pipeline goes on. Where the disk fails for a while it tries
+//! again, and the log keeps what is not in a checkpoint.
+
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+        mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel},
+    },
+    thread::JoinHandle,
+    time::Duration,
+};
+
+use tidewatch_log::Log;
+
+use super::{CheckpointError, Checkpoints, Rest};
+use crate::{
+    core::SavedCore,
+    telemetry::{Metrics, Stage},
+};
+
+/// Between two attempts to write a checkpoint that the disk did not take.
+const RETRY: Duration = Duration::from_secs(5);
+
+/// Merges of segments after one checkpoint, so that the next is not kept waiting for long.
+const MERGES_MAX: usize = 4;
+
+struct Job {
+    saved: SavedCore,
+    rest: Rest,
+}
+
+/// Where the pipeline hands checkpoints in.
+#[derive(Debug)]
+pub struct CheckpointThread {
+    jobs: SyncSender<Job>,
+    busy: Arc<AtomicBool>,
+    thread: JoinHandle<()>,
+}
+
+impl CheckpointThread {
+    pub fn start(checkpoints: Checkpoints, log: Arc<Log>, metrics: Arc<Metrics>) -> std::io::Result<Self> {
+        // One waits at most: the next is handed in when the one before is written.
+        let (jobs, receiver) = sync_channel(1);
+        let busy = Arc::new(AtomicBool::new(false));
+        let worker = Worker { checkpoints, log, metrics, busy: Arc::clone(&busy), merges: true };
+        let thread = std::thread::Builder::new().name("checkpoint".to_owned()).spawn(move || worker.run(&receiver))?;
+        Ok(Self { jobs, busy, thread })
+    }
+
+    /// Whether the next checkpoint can be handed in.
+    pub fn is_idle(&self) -> bool {
+        !self.busy.load(Ordering::Acquire)
+    }
+
+    /// Hands a checkpoint in; the caller has seen that the thread is idle.
+    pub fn write(&self, saved: SavedCore, rest: Rest) {
+        self.busy.store(true, Ordering::Release);
+        if self.jobs.try_send(Job { saved, rest }).is_err() {
+            tracing::error!("the checkpoint thread is gone; the log has everything, restart the engine");
+        }
+    }
+
+    /// Waits for the checkpoint that is being written, if any. One that the disk does not take is given up: the log has
+    /// what it would hold.
+    pub fn close(self) {
+        drop(self.jobs);
+        if self.thread.join().is_err() {
+            tracing::error!("the checkpoint thread ended abnormally; the log has everything");
+        }
+    }
+}
+
+struct Worker {
+    checkpoints: Checkpoints,
+    log: Arc<Log>,
+    metrics: Arc<Metrics>,
+    busy: Arc<AtomicBool>,
+    /// False once a damaged segment stood in the way: what is damaged is left as it is.
+    merges: bool,
+}
+
+impl Worker {
+    fn run(mut self, jobs: &Receiver<Job>) {
+        while let Ok(job) = jobs.recv() {
+            if !self.write(&job, jobs) {
+                // Stays busy for good: no further checkpoint is asked for.
+                return;
+            }
+            self.merge();
+            self.busy.store(false, Ordering::Release);
+        }
+    }
+
+    /// False where no checkpoint can be written any more.
+    fn write(&mut self, job: &Job, jobs: &Receiver<Job>) -> bool {
+        loop {
+            let timer = self.metrics.time(Stage::Checkpoint);
+            // A checkpoint must not know records that a crash of the machine would take from the log: their numbers
+            // would be given again.
+            let synced = self.log.sync().map_err(|error| (error.to_string(), error.is_retryable()));
+            let written = synced.and_then(|()| {
+                let written = self.checkpoints.write(&job.saved, &job.rest);
+                written.map_err(|error| (error.to_string(), error.is_retryable()))
+            });
+            drop(timer);
+            match written {
+                Ok(()) => {
+                    self.metrics.checkpointed(job.saved.applied);
+                    self.log.forget_before(job.saved.applied.next());
+                    return true;
+                }
+                Err((error, true)) => {
+                    tracing::error!(error, "a checkpoint could not be written; it is tried again");
+                    // Nothing is handed in while this is under way: the end of the channel is the engine's.
+                    if !matches!(jobs.recv_timeout(RETRY), Err(RecvTimeoutError::Timeout)) {
+                        return false;
+                    }
+                }
+                Err((error, false)) => {
+                    tracing::error!(error, "no checkpoint can be written any more; the log has everything, and grows");
+                    return false;
+                }
+            }
+        }
+    }
+
+    fn merge(&mut self) {
+        for _ in 0..MERGES_MAX {
+            if !self.merges {
+                return;
+            }
+            match self.checkpoints.compact() {
+                Ok(true) => {}
+                Ok(false) => return,
+                Err(error) => {
+                    self.merges = matches!(&error, CheckpointError::Folder(folder) if folder.is_retryable());
+                    tracing::error!(%error, again = self.merges, "segments could not be merged; they are read as they are");
+                    return;
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,191 @@
+//! Writes checkpoints: what is new goes into new files, and the manifest then names them all at once. After an error the
+//! checkpoint before stays in force, and the same call can be made again.
+
+use std::sync::Arc;
+
+use arrow::{
+    array::{AsArray, RecordBatch},
+    compute,
+    datatypes::{DataType, TimestampMicrosecondType},
+};
+use tidewatch_alerts::Outbox;
+use tidewatch_model::{EventTime, Lsn, Minute};
+use tidewatch_store::{Contents, Folder, IdRun, Manifest, MergePolicy, Segment, StoredView, plan};
+use tidewatch_views::View;
+
+use super::{CheckpointError, OpenDescription, frames::ViewFrames, owner, state_file};
+use crate::{
+    core::{SavedCore, SavedTable, SavedView},
+    owed::Owed,
+};
+
+/// What is saved beside the core.
+#[derive(Debug)]
+pub struct Rest {
+    /// `OwedState` as JSON.
+    owed: Vec<u8>,
+    /// `OutboxState` as JSON.
+    deliveries: Vec<u8>,
+}
+
+impl Rest {
+    pub fn of(owed: &Owed, deliveries: &Outbox) -> Result<Self, serde_json::Error> {
+        Ok(Self { owed: serde_json::to_vec(&owed.save())?, deliveries: serde_json::to_vec(&deliveries.save())? })
+    }
+}
+
+#[derive(Debug)]
+pub struct Checkpoints {
+    folder: Folder,
+    log_id: u64,
+    views: Vec<ViewFrames>,
+}
+
+impl Checkpoints {
+    pub fn new(folder: Folder, log_id: u64, views: &[Arc<View>]) -> Result<Self, CheckpointError> {
+        let views = views.iter().map(|view| ViewFrames::new(Arc::clone(view)));
+        Ok(Self { folder, log_id, views: views.collect::<Result<_, _>>()? })
+    }
+
+    /// When this returns, a restart needs no record of the log up to `saved.applied`.
+    pub fn write(&mut self, saved: &SavedCore, rest: &Rest) -> Result<(), CheckpointError> {
+        let before = self.folder.manifest();
+        let lsns = (before.applied.next(), saved.applied);
+        let mut next = Manifest { log_id: self.log_id, applied: saved.applied, ..Manifest::clone(&before) };
+        next.views = Default::default();
+        for at in 0..self.views.len() {
+            if let (Some(frames), Some(view)) = (self.views.get(at), saved.views.get(at)) {
+                let name = frames.name().to_owned();
+                let stored = self.write_view(at, before.views.get(&name), view, lsns)?;
+                next.views.insert(name, stored);
+            }
+        }
+        for table in &saved.tables {
+            let segments = next.tables.remove(table.name).unwrap_or_default();
+            let segments = self.write_table(segments, table, lsns)?;
+            next.tables.insert(table.name.to_owned(), segments);
+        }
+        next.id_runs = self.write_ids(next.id_runs, saved)?;
+        next.state = Some(self.folder.write_blob("state", &state_bytes(saved, rest)?)?);
+        self.folder.commit(next)?;
+        Ok(())
+    }
+
+    fn write_view(
+        &mut self,
+        at: usize,
+        before: Option<&StoredView>,
+        saved: &SavedView,
+        lsns: (Lsn, Lsn),
+    ) -> Result<StoredView, CheckpointError> {
+        let Some(frames) = self.views.get(at) else { return Ok(StoredView::default()) };
+        let fingerprint = frames.fingerprint();
+        // Rows of another definition are gone with this checkpoint: the view was built anew.
+        let mut segments = before
+            .filter(|stored| stored.fingerprint == fingerprint)
+            .map_or_else(Vec::new, |stored| stored.segments.clone());
+        if let Some(oldest) = saved.oldest {
+            segments.retain(|segment| segment.minutes.1 >= oldest);
+        }
+        let minutes = saved.new.iter().map(|rows| rows.minute());
+        if let (Some(frame), Some(first), Some(last)) =
+            (frames.write(saved.new.iter().map(AsRef::as_ref))?, minutes.clone().min(), minutes.max())
+        {
+            let contents = Contents { minutes: (first, last), lsns, level: 0 };
+            let prefix = frames.name().to_owned();
+            segments.push(self.folder.write_segment(&prefix, &[frame], contents)?);
+        }
+        Ok(StoredView { fingerprint, segments })
+    }
+
+    fn write_table(
+        &mut self,
+        segments: Vec<Segment>,
+        saved: &SavedTable,
+        lsns: (Lsn, Lsn),
+    ) -> Result<Vec<Segment>, CheckpointError> {
+        let mut segments = segments;
+        let minutes = saved.new.iter().filter_map(minutes_of).reduce(|a, b| (a.0.min(b.0), a.1.max(b.1)));
+        if let Some(minutes) = minutes {
+            let contents = Contents { minutes, lsns, level: 0 };
+            segments.push(self.folder.write_segment(saved.name, &saved.new, contents)?);
+        }
+        // From the newest back, until there are as many rows as the table holds.
+        let mut rows = 0;
+        let needed = segments.iter().rev().take_while(|segment| {
+            let wanted = rows < saved.kept;
+            rows += segment.rows;
+            wanted
+        });
+        let needed = needed.count();
+        Ok(segments.split_off(segments.len() - needed))
+    }
+
+    fn write_ids(&mut self, before: Vec<IdRun>, saved: &SavedCore) -> Result<Vec<IdRun>, CheckpointError> {
+        let held = |run: &IdRun| {
+            let from = saved.ids_from.iter().find(|(domain, _)| owner(*domain) == run.owner);
+            from.and_then(|(_, from)| *from).is_some_and(|from| run.minutes.1 >= from)
+        };
+        let mut runs: Vec<IdRun> = before.into_iter().filter(held).collect();
+        for ids in &saved.ids {
+            let minutes = ids.runs.iter().map(|(minute, _)| *minute);
+            let (Some(first), Some(last)) = (minutes.clone().min(), minutes.max()) else { continue };
+            let file = self.folder.write_blob("ids", &state_file::encode_ids(&ids.runs))?;
+            runs.push(IdRun { file, owner: owner(ids.domain), minutes: (first, last) });
+        }
+        Ok(runs)
+    }
+
+    /// Merges what has become many small segments, one merge at a time. False where nothing needs it.
+    pub fn compact(&mut self) -> Result<bool, CheckpointError> {
+        let policy = MergePolicy::default();
+        let before = self.folder.manifest();
+        let mut next = Manifest::clone(&before);
+        for frames in &self.views {
+            let Some(stored) = next.views.get_mut(frames.name()) else { continue };
+            let Some(merge) = plan(&stored.segments, &policy) else { continue };
+            let inputs = stored.segments.get(merge.inputs.clone()).unwrap_or_default();
+            let added_up = |batches: Vec<RecordBatch>| {
+                let minutes = frames.read(&batches).map_err(external)?;
+                Ok(frames.write(&minutes).map_err(external)?.into_iter().collect())
+            };
+            let merged = self.folder.merge(frames.name(), inputs, merge.level, added_up)?;
+            stored.segments.splice(merge.inputs, merged);
+            self.folder.commit(next)?;
+            return Ok(true);
+        }
+        for (name, segments) in &mut next.tables {
+            let Some(merge) = plan(segments, &policy) else { continue };
+            let inputs = segments.get(merge.inputs.clone()).unwrap_or_default();
+            let merged = self.folder.merge(name, inputs, merge.level, Ok)?;
+            segments.splice(merge.inputs, merged);
+            self.folder.commit(next)?;
+            return Ok(true);
+        }
+        Ok(false)
+    }
+}
+
+fn external(error: CheckpointError) -> arrow::error::ArrowError {
+    arrow::error::ArrowError::ExternalError(Box::new(error))
+}
+
+fn state_bytes(saved: &SavedCore, rest: &Rest) -> Result<Vec<u8>, CheckpointError> {
+    let open = saved.open.iter().map(|open| OpenDescription {
+        session: open.session,
+        view: open.name.clone(),
+        fingerprint: open.fingerprint,
+    });
+    let not_understood = |source| CheckpointError::StateFile { file: "the state".to_owned(), source };
+    let open = serde_json::to_vec(&open.collect::<Vec<_>>()).map_err(|error| not_understood(error.into()))?;
+    let frames: Vec<RecordBatch> = saved.open.iter().map(|open| open.frame.clone()).collect();
+    state_file::encode_state([&saved.state, &rest.owed, &rest.deliveries, &open], &frames).map_err(not_understood)
+}
+
+/// The oldest and the newest minute in the first column of times; `None` without rows.
+fn minutes_of(batch: &RecordBatch) -> Option<(Minute, Minute)> {
+    let times = batch.columns().iter().find(|column| matches!(column.data_type(), DataType::Timestamp(..)))?;
+    let times = times.as_primitive_opt::<TimestampMicrosecondType>()?;
+    let minute = |micros| EventTime::from_micros(micros).minute();
+    Some((minute(compute::min(times)?), minute(compute::max(times)?)))
+}

@@ -1,0 +1,47 @@
+//! A view that is new, or whose definition changed, is built from the raw events that are held. Minutes before the
+//! oldest of them are not known for it.
+
+use arrow::{array::AsArray, datatypes::TimestampMicrosecondType};
+use tidewatch_model::EventTime;
+use tidewatch_views::Groups;
+
+use super::{Core, CoreError};
+
+impl Core {
+    pub fn rebuild(&mut self, view: usize) -> Result<(), CoreError> {
+        let Some(definition) = self.operator.views().get(view).cloned() else { return Ok(()) };
+        let name = definition.meta.name.clone();
+        let views_error = |error: datafusion::error::DataFusionError| CoreError::Views(error.strip_backtrace());
+        let mut groups = Groups::new(definition).map_err(views_error)?;
+        for rows in self.tables.transactions.batches() {
+            let times = rows.column(self.stream.schema.event_time());
+            let Some(times) = times.as_primitive_opt::<TimestampMicrosecondType>() else { continue };
+            let minutes: Vec<i64> =
+                times.values().iter().map(|t| EventTime::from_micros(*t).minute().index()).collect();
+            if let Some((events, reason)) = groups.absorb(&rows, &minutes).failed {
+                tracing::warn!(
+                    view = name,
+                    events,
+                    reason,
+                    "a view could not take events: one of its expressions failed"
+                );
+            }
+        }
+        let minutes: Vec<_> = groups.minutes().collect();
+        let oldest = minutes.first().map(|minute| minute.start().to_string());
+        tracing::info!(
+            view = name,
+            minutes = minutes.len(),
+            oldest,
+            "a view is new or changed: it was built from raw events"
+        );
+        for minute in minutes {
+            let rows = groups.seal(minute);
+            // What is open goes on where events of that minute still come in.
+            if self.operator.sealed().contains(minute) || !self.operator.absorb_open(view, &rows) {
+                self.head.add(view, rows)?;
+            }
+        }
+        Ok(())
+    }
+}

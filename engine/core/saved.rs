@@ -1,0 +1,75 @@
+//! The core's state as a checkpoint holds it. What is small is written anew each time; what is large (sealed minutes,
+//! tables, ids) only as far as it is new since the last save.
+
+use std::sync::Arc;
+
+use arrow::array::RecordBatch;
+use serde::{Deserialize, Serialize};
+use tidewatch_alerts::AlertsState;
+use tidewatch_model::{Lsn, Minute, SessionId};
+use tidewatch_rules::Verdict;
+use tidewatch_views::{DomainId, IdRuns, OpenFrame, OperatorState, PartialRows};
+
+use super::{Session, liveness::LivenessState, revisions::RevisionsState};
+
+/// What is written anew at every save.
+#[derive(Debug, Serialize, Deserialize)]
+pub struct CoreState<'a> {
+    pub operator: OperatorState,
+    pub alerts: AlertsState<'a>,
+    pub session_alerts: Vec<(SessionId, AlertsState<'a>)>,
+    /// Each rule's newest verdict.
+    pub newest: Vec<Verdict>,
+    pub(super) revisions: RevisionsState<'a>,
+    pub(super) liveness: LivenessState,
+    pub sessions: Vec<(SessionId, Session)>,
+}
+
+/// The tables that people can ask, by the names that they have in SQL.
+pub const TABLES: [&str; 6] = ["transactions", "rejected_events", "late_events", "corrections", "verdicts", "alerts"];
+
+#[derive(Debug)]
+pub struct SavedTable {
+    pub name: &'static str,
+    /// Rows since the last save.
+    pub new: Vec<RecordBatch>,
+    /// Rows that the table holds now: older ones need not be kept.
+    pub kept: u64,
+    /// Rows that went, since the start, before they could be saved: for want of memory while no checkpoint was written.
+    pub lost: u64,
+}
+
+#[derive(Debug)]
+pub struct SavedView {
+    /// Minutes and corrections to them since the last save, in order.
+    pub new: Vec<Arc<PartialRows>>,
+    /// Older minutes need not be kept.
+    pub oldest: Option<Minute>,
+}
+
+/// Everything that the records up to `applied` led to, as far as it was not saved before.
+#[derive(Debug)]
+pub struct SavedCore {
+    pub applied: Lsn,
+    /// `CoreState` as JSON.
+    pub state: Vec<u8>,
+    pub open: Vec<OpenFrame>,
+    pub ids: Vec<IdRuns>,
+    /// Of each domain with ids, the oldest minute of which any are still remembered.
+    pub ids_from: Vec<(DomainId, Option<Minute>)>,
+    pub views: Vec<SavedView>,
+    pub tables: Vec<SavedTable>,
+}
+
+/// What was saved, put together again.
+#[derive(Debug)]
+pub struct RestoredCore {
+    pub applied: Lsn,
+    pub state: CoreState<'static>,
+    pub open: Vec<OpenFrame>,
+    pub ids: Vec<IdRuns>,
+    /// For each view its minutes and corrections, in order.
+    pub views: Vec<Vec<PartialRows>>,
+    /// For each of `TABLES` its rows, in order.
+    pub tables: Vec<Vec<RecordBatch>>,
+}

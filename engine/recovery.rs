@@ -1,0 +1,106 @@
+//! What a start finds on disk: the newest checkpoint, and the records of the log that came after it. Applied one after
+//! the other they give the state as it was, and what is still owed.
+
+use std::{path::PathBuf, sync::Arc};
+
+use anyhow::{Context, bail};
+use tidewatch_alerts::RetryPolicy;
+use tidewatch_log::{LogError, Reader, Record, Schemas, StdFs};
+use tidewatch_model::Lsn;
+use tidewatch_store::{Findings, Folder};
+
+use crate::{
+    checkpoint::{self, Restored},
+    core::{CoreLimits, Plan, Recollection},
+};
+
+/// Which records the log holds, and where.
+pub struct Found {
+    pub dir: PathBuf,
+    pub id: u64,
+    pub first: Lsn,
+    pub last: Lsn,
+}
+
+/// The state as the newest checkpoint and the log after it left it.
+pub fn recover(
+    plan: &Plan,
+    limits: CoreLimits,
+    retry: RetryPolicy,
+    folder: &Folder,
+    log: &Found,
+) -> anyhow::Result<Restored> {
+    let manifest = folder.manifest();
+    let mut restored = checkpoint::restore(folder, &manifest, plan, limits, retry)?;
+    let next = restored.next();
+    follows(log, manifest.log_id, next)?;
+    let schemas = || -> Schemas { [Arc::clone(&plan.stream.schema)].into_iter().collect() };
+    let records = |what: &mut dyn FnMut(Lsn, Record) -> anyhow::Result<()>| -> anyhow::Result<()> {
+        for record in Reader::open(Arc::new(StdFs), &log.dir, next, log.last, schemas())? {
+            match record {
+                Ok((lsn, record)) => what(lsn, record)?,
+                Err(error @ LogError::Undecodable { .. }) => {
+                    tracing::error!(%error, "a record of the log is left out: it is not understood");
+                }
+                Err(error) => return Err(error).context("the log cannot be read; nothing was changed"),
+            }
+        }
+        Ok(())
+    };
+    let mut recollection = Recollection::default();
+    records(&mut |_, record| {
+        if let Record::Journal(journal) = record {
+            recollection.recall(&journal)?;
+        }
+        Ok(())
+    })?;
+    restored.core.know(recollection.take_known());
+    records(&mut |lsn, record| {
+        match restored.core.apply(lsn, &record) {
+            Ok(effects) => restored.owed.caused(&effects),
+            Err(error) => {
+                tracing::error!(%lsn, %error, "a record in the log could not be applied; its events are not counted")
+            }
+        }
+        Ok(())
+    })?;
+    restored.owed.recall(&recollection);
+    recollection.take_outbox().into_iter().for_each(|event| restored.deliveries.take_in(event));
+    Ok(restored)
+}
+
+/// Whether the log goes on where the checkpoint ends.
+fn follows(log: &Found, checkpointed: u64, next: Lsn) -> anyhow::Result<()> {
+    let dir = log.dir.display();
+    if next > Lsn(1) && checkpointed != log.id {
+        bail!("the log in {dir} is not the one that the checkpoint was made of; restore both from the same backup");
+    }
+    if log.first > next {
+        bail!(
+            "the log in {dir} begins with record {}, but the checkpoint ends before record {next}; restore both from the \
+             same backup",
+            log.first
+        );
+    }
+    if log.last.next() < next {
+        bail!(
+            "the log in {dir} ends with record {}, but the checkpoint contains records up to the one before {next}; \
+             restore both from the same backup",
+            log.last
+        );
+    }
+    Ok(())
+}
+
+/// Tells people what opening the store found.
+pub fn report(findings: &Findings) {
+    for damage in &findings.damaged {
+        tracing::error!(%damage, "the store is damaged");
+    }
+    for name in &findings.foreign {
+        tracing::warn!(name, "a file in the store's folder is none of the store's; it is left alone");
+    }
+    if !findings.removed.is_empty() {
+        tracing::info!(files = findings.removed.len(), "files of a checkpoint that was not finished were removed");
+    }
+}
