@@ -10,7 +10,7 @@ use std::{
 use anyhow::Context;
 use tidewatch_alerts::{RetryPolicy, Route, Routing, SeverityMatch};
 use tidewatch_log::{Commit, DataFolderLock, Log, LogConfig, LogError, Observer, StdFs, Writer};
-use tidewatch_model::{Clock, Lsn, Span};
+use tidewatch_model::{Clock, Span};
 use tidewatch_query::QueryLimits;
 use tidewatch_rules::RuleLimits;
 use tidewatch_serve::{Edge, serve_grpc, serve_http};
@@ -224,6 +224,7 @@ impl Running {
         let log_dir = config.data_dir.join("log");
         let (folder, _) = Folder::open(Arc::new(StdFs), &config.data_dir.join("store"))?;
         recovery::report(folder.findings());
+        let in_checkpoint = folder.manifest().applied;
         let log_config = LogConfig {
             durability: durability(config.log.durability),
             segment_bytes: config.log.segment_bytes,
@@ -281,7 +282,7 @@ impl Running {
         let mut pipeline = Pipeline {
             checkpoints,
             checkpoint_interval: config.store.checkpoint_interval,
-            checkpointed: (started_at, Lsn::default()),
+            checkpointed: (started_at, in_checkpoint),
             core: recovered.core,
             log: Arc::clone(&log),
             inbox: inbox.clone(),

@@ -107,6 +107,11 @@ impl Owed {
         effects.transitions.iter().for_each(|transition| self.transitions.push(transition.clone()));
     }
 
+    /// Transitions that no record caused: the rule set did.
+    pub fn add(&mut self, transitions: Vec<Transition>) {
+        transitions.into_iter().for_each(|transition| self.transitions.push(transition));
+    }
+
     /// An entry of a journal is durable. Answers the transitions that people may be told of now.
     pub fn journalled(&mut self, entry: &Journalled) -> Vec<Transition> {
         match entry {

@@ -8,6 +8,7 @@ use std::{
     collections::VecDeque,
     sync::{
         Arc, Mutex, PoisonError,
+        atomic::{AtomicBool, Ordering},
         mpsc::{Receiver, SyncSender, TrySendError, sync_channel},
     },
 };
@@ -90,15 +91,28 @@ pub fn inbox(records_max: usize) -> (Inbox, Receiver<Event>) {
 /// Entries of journals that became durable, in the order of the log. The commit thread puts them in and never waits;
 /// there are never more than the log's queue has room for, because the pipeline empties it before it journals more.
 #[derive(Debug, Default)]
-pub struct Journals(Mutex<VecDeque<Journalled>>);
+pub struct Journals {
+    entries: Mutex<VecDeque<Journalled>>,
+    /// An event that wakes the pipeline is on its way: one is enough, and more would take the room of records.
+    waking: AtomicBool,
+}
 
 impl Journals {
-    fn put(&self, entry: Journalled) {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).push_back(entry);
+    fn put(&self, entry: Journalled, inbox: &Inbox) {
+        self.entries.lock().unwrap_or_else(PoisonError::into_inner).push_back(entry);
+        // Where the queue is full, the events in it wake the pipeline just as well.
+        if !self.waking.swap(true, Ordering::AcqRel) && !inbox.offer(Event::Journalled) {
+            self.awake();
+        }
+    }
+
+    /// The event has come; whatever is put in from now on needs another.
+    fn awake(&self) {
+        self.waking.store(false, Ordering::Release);
     }
 
     fn take(&self) -> VecDeque<Journalled> {
-        std::mem::take(&mut *self.0.lock().unwrap_or_else(PoisonError::into_inner))
+        std::mem::take(&mut *self.entries.lock().unwrap_or_else(PoisonError::into_inner))
     }
 }
 
@@ -141,6 +155,9 @@ impl Pipeline {
     /// False after the last event.
     fn next(&mut self, events: &Receiver<Event>) -> bool {
         let Ok(event) = events.recv() else { return false };
+        if matches!(event, Event::Journalled) {
+            self.journals.awake();
+        }
         self.note_journalled();
         match event {
             Event::Committed { lsn, record, answer, admitted, span } => {
@@ -362,11 +379,7 @@ impl Pipeline {
             Ok(encoded) => {
                 let (journals, inbox) = (Arc::clone(&self.journals), self.inbox.clone());
                 let then = move |written: Result<Lsn, LogError>| match written {
-                    Ok(_) => {
-                        journals.put(done);
-                        // Where the queue is full, the events in it wake the pipeline just as well.
-                        inbox.offer(Event::Journalled);
-                    }
+                    Ok(_) => journals.put(done, &inbox),
                     Err(error) => tracing::error!(?topic, %error,
                         "the log did not take an entry of a journal; it is journalled after the next start"),
                 };

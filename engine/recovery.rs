@@ -33,6 +33,8 @@ pub fn recover(
     let manifest = folder.manifest();
     let mut restored = checkpoint::restore(folder, &manifest, plan, limits, retry)?;
     let next = restored.next();
+    let retired = restored.core.retire_gone_rules();
+    restored.owed.add(retired);
     follows(log, manifest.log_id, next)?;
     let schemas = || -> Schemas { [Arc::clone(&plan.stream.schema)].into_iter().collect() };
     let records = |what: &mut dyn FnMut(Lsn, Record) -> anyhow::Result<()>| -> anyhow::Result<()> {

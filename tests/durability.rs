@@ -361,6 +361,37 @@ const REGIONS: [(&str, &str); 2] = [
 ];
 
 #[tokio::test(flavor = "multi_thread")]
+async fn the_alerts_of_a_rule_that_is_gone_end_and_people_hear_of_it() {
+    let receiver = WebhookReceiver::start(0).await;
+    let setup = Setup::configured(&receiver.configuration()).queries(&REGIONS);
+    let engine = setup.start().await;
+    let minute = now().minute().plus(-9);
+    let event = |at: i64| Transaction {
+        occurred_at: minute.plus(at).start().micros() + 40_000_000,
+        status: "approved".to_owned(),
+        region: Some("here".to_owned()),
+        ..Transaction::default()
+    };
+    let request = SubmitRequest { transactions: vec![event(0), event(1)], ..SubmitRequest::default() };
+    engine.ingest().await.submit(request).await.unwrap();
+    let told = |event: &'static str| {
+        let receiver = &receiver;
+        async move || receiver.deliveries().iter().any(|delivery| delivery.text("event") == event).then_some(())
+    };
+    until("the alert", told("fired")).await;
+    assert!(engine.terminate().await.success());
+    std::fs::remove_file(setup.folder.path().join("queries/rules/region-seen.sql")).unwrap();
+    let engine = setup.start().await;
+    until("the end of the alert", told("resolved")).await;
+    let ended = engine.query("SELECT event FROM alerts ORDER BY minute").await;
+    assert_eq!(ended, [serde_json::json!({ "event": "fired" }), serde_json::json!({ "event": "resolved" })]);
+    engine.kill();
+    // Once is enough.
+    let engine = setup.start().await;
+    assert_eq!(engine.number("SELECT count(*) AS n FROM alerts WHERE event = 'resolved'").await, 1);
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn each_alert_is_delivered_and_each_minute_judged_once_across_kills() {
     let seed = seed("alerts across kills");
     let mut rng = StdRng::seed_from_u64(seed);

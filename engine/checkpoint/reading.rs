@@ -49,7 +49,7 @@ pub fn restore(
     let bytes = folder.read_blob(state)?;
     let not_understood = |source: StateFileError| CheckpointError::StateFile { file: state.name.clone(), source };
     let ([core, owed, deliveries, open], frames) = state_file::decode_state(&bytes).map_err(not_understood)?;
-    let core: CoreState<'static> = serde_json::from_slice(core).map_err(|error| not_understood(error.into()))?;
+    let mut core: CoreState<'static> = serde_json::from_slice(core).map_err(|error| not_understood(error.into()))?;
     let owed: OwedState = serde_json::from_slice(owed).map_err(|error| not_understood(error.into()))?;
     let deliveries: OutboxState<'static> =
         serde_json::from_slice(deliveries).map_err(|error| not_understood(error.into()))?;
@@ -71,6 +71,8 @@ pub fn restore(
             }
         }
     }
+    // What a view of another definition held is not known for this one.
+    core.hours.retain(|(name, _)| !changed.iter().any(|at| views.get(*at).is_some_and(|view| view.name() == name)));
     let restored = RestoredCore {
         applied: manifest.applied,
         state: core,

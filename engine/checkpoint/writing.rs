@@ -1,7 +1,7 @@
 //! Writes checkpoints: what is new goes into new files, and the manifest then names them all at once. After an error the
 //! checkpoint before stays in force, and the same call can be made again.
 
-use std::sync::Arc;
+use std::{collections::BTreeMap, sync::Arc};
 
 use arrow::{
     array::{AsArray, RecordBatch},
@@ -39,12 +39,14 @@ pub struct Checkpoints {
     folder: Folder,
     log_id: u64,
     views: Vec<ViewFrames>,
+    /// Rows of each table that people were told will not be on disk.
+    lost: BTreeMap<&'static str, u64>,
 }
 
 impl Checkpoints {
     pub fn new(folder: Folder, log_id: u64, views: &[Arc<View>]) -> Result<Self, CheckpointError> {
         let views = views.iter().map(|view| ViewFrames::new(Arc::clone(view)));
-        Ok(Self { folder, log_id, views: views.collect::<Result<_, _>>()? })
+        Ok(Self { folder, log_id, views: views.collect::<Result<_, _>>()?, lost: BTreeMap::new() })
     }
 
     /// When this returns, a restart needs no record of the log up to `saved.applied`.
@@ -104,6 +106,14 @@ impl Checkpoints {
         saved: &SavedTable,
         lsns: (Lsn, Lsn),
     ) -> Result<Vec<Segment>, CheckpointError> {
+        let told = self.lost.insert(saved.name, saved.lost).unwrap_or(0);
+        if saved.lost > told {
+            tracing::warn!(
+                table = saved.name,
+                rows = saved.lost - told,
+                "rows came faster than checkpoints could hold; they are counted in the views and not kept as rows"
+            );
+        }
         let mut segments = segments;
         let minutes = saved.new.iter().filter_map(minutes_of).reduce(|a, b| (a.0.min(b.0), a.1.max(b.1)));
         if let Some(minutes) = minutes {

@@ -28,7 +28,7 @@ use arrow::{
     datatypes::TimestampMicrosecondType,
 };
 use serde::{Deserialize, Serialize};
-use tidewatch_alerts::Alerts;
+use tidewatch_alerts::{Alerts, Transition};
 use tidewatch_log::{Advance, Events, Record};
 use tidewatch_model::{EventTime, Lsn, Minute, Partition, SessionId, Span, limits};
 use tidewatch_query::{Catalog, NamedTable, Reading, Scope};
@@ -186,6 +186,7 @@ impl Core {
             revisions: self.revisions.save(),
             liveness: self.liveness.save(),
             sessions: self.sessions.iter().map(|(id, session)| (*id, session.clone())).collect(),
+            hours: self.operator.views().iter().map(|view| view.meta.name.clone()).zip(self.head.hours()).collect(),
         };
         let state = match serde_json::to_vec(&state) {
             Ok(state) => state,
@@ -219,6 +220,11 @@ impl Core {
                 core.head.add(at, minute)?;
             }
         }
+        for (at, view) in plan.views.iter().enumerate() {
+            let hours = state.hours.iter().find(|(name, _)| *name == view.meta.name);
+            let sealed = core.operator.sealed();
+            core.head.restore_hours(at, hours.map_or(&[][..], |(_, hours)| hours), |minute| sealed.contains(minute))?;
+        }
         core.head.take_unsaved();
         core.rulings.restore(state.alerts, state.session_alerts, state.newest);
         core.revisions = Revisions::restore(state.revisions);
@@ -227,6 +233,13 @@ impl Core {
         core.tables.restore(saved.tables)?;
         core.applied = saved.applied;
         Ok(core)
+    }
+
+    /// After a restore: ends the alerts of rules that are gone, and answers the transitions.
+    pub fn retire_gone_rules(&mut self) -> Vec<Transition> {
+        let transitions = self.rulings.retire_gone(self.operator.sealed().newest());
+        self.tables.alerts.push(tables::transition_rows(&transitions));
+        transitions
     }
 
     /// Measures the stages of sealing from now on.

@@ -28,13 +28,7 @@ impl Core {
             }
         }
         let minutes: Vec<_> = groups.minutes().collect();
-        let oldest = minutes.first().map(|minute| minute.start().to_string());
-        tracing::info!(
-            view = name,
-            minutes = minutes.len(),
-            oldest,
-            "a view is new or changed: it was built from raw events"
-        );
+        let (oldest, newest) = (minutes.first().copied(), self.operator.sealed().newest());
         for minute in minutes {
             let rows = groups.seal(minute);
             // What is open goes on where events of that minute still come in.
@@ -42,6 +36,13 @@ impl Core {
                 self.head.add(view, rows)?;
             }
         }
+        if let (Some(oldest), Some(newest)) = (oldest, newest) {
+            let sealed = self.operator.sealed();
+            let hours = (oldest.index().div_euclid(60), newest.index().div_euclid(60));
+            self.head.restore_hours(view, &[hours], |minute| minute >= oldest && sealed.contains(minute))?;
+        }
+        let oldest = oldest.map(|minute| minute.start().to_string());
+        tracing::info!(view = name, oldest, "a view is new or changed: it was built from raw events");
         Ok(())
     }
 }

@@ -2,7 +2,7 @@
 //! taken from there.
 
 use std::{
-    collections::{BTreeMap, HashMap},
+    collections::{BTreeMap, BTreeSet, HashMap},
     sync::Arc,
 };
 
@@ -74,6 +74,22 @@ impl Rulings {
         self.sessions =
             sessions.into_iter().map(|(session, alerts)| (session, Alerts::restore_state(alerts))).collect();
         self.newest = newest.into_iter().map(|verdict| (verdict.rule.clone(), verdict)).collect();
+    }
+
+    /// Ends the alerts of live traffic whose rule is no longer there: nothing would ever resolve them.
+    pub fn retire_gone(&mut self, newest: Option<Minute>) -> Vec<Transition> {
+        let active = self.live.active().map(|alert| alert.rule.clone());
+        let gone: BTreeSet<String> = active.filter(|rule| self.rules.rule(rule).is_none()).collect();
+        let mut transitions = Vec::new();
+        for rule in gone {
+            let judged = self.live.judged_through(&rule).map(Minute::next);
+            let Some(minute) = judged.max(newest) else { continue };
+            match self.live.retire(&rule, minute, true) {
+                Ok(caused) => transitions.extend(caused),
+                Err(error) => tracing::error!(rule, %error, "the alerts of a rule that is gone could not be ended"),
+            }
+        }
+        transitions
     }
 
     pub fn know(&mut self, verdicts: HashMap<(Minute, Option<SessionId>), Vec<Verdict>>) {

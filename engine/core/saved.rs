@@ -23,6 +23,8 @@ pub struct CoreState<'a> {
     pub(super) revisions: RevisionsState<'a>,
     pub(super) liveness: LivenessState,
     pub sessions: Vec<(SessionId, Session)>,
+    /// By the view's name, the hours of which it holds every sealed minute.
+    pub hours: Vec<(String, Vec<(i64, i64)>)>,
 }
 
 /// The tables that people can ask, by the names that they have in SQL.

@@ -94,6 +94,31 @@ impl Head {
         self.views.iter_mut().map(|head| std::mem::take(&mut head.unsaved)).collect()
     }
 
+    /// The hours that each view holds, as ranges: of these it has every minute that was sealed.
+    pub fn hours(&self) -> Vec<Vec<(i64, i64)>> {
+        self.views.iter().map(|head| ranges(head.hours.keys().copied())).collect()
+    }
+
+    /// After the rows of a save were added: of these hours a view holds every minute that was sealed, also where nothing
+    /// was in it.
+    pub fn restore_hours(
+        &mut self,
+        at: usize,
+        hours: &[(i64, i64)],
+        sealed: impl Fn(Minute) -> bool,
+    ) -> Result<(), StoreError> {
+        let Some(head) = self.views.get_mut(at) else { return Ok(()) };
+        for hour in hours.iter().flat_map(|(first, last)| *first..=*last) {
+            for minute in (hour * 60..hour * 60 + 60).map(Minute::from_index) {
+                if sealed(minute) && head.stored(minute).is_none() {
+                    let empty = head.view.no_rows(minute);
+                    head.add(empty)?;
+                }
+            }
+        }
+        Ok(())
+    }
+
     fn evict(&mut self) {
         while self.bytes() > self.bytes_max {
             let Some(largest) = self.views.iter_mut().filter(|v| v.hours.len() > 1).max_by_key(|v| v.bytes) else {
@@ -130,6 +155,18 @@ impl Head {
         });
         Ok(Snapshot::new(views.collect::<Result<_, _>>()?))
     }
+}
+
+/// Ascending numbers as first and last of each run.
+fn ranges(numbers: impl Iterator<Item = i64>) -> Vec<(i64, i64)> {
+    let mut ranges: Vec<(i64, i64)> = Vec::new();
+    for number in numbers {
+        match ranges.last_mut() {
+            Some((_, last)) if *last + 1 == number => *last = number,
+            _ => ranges.push((number, number)),
+        }
+    }
+    ranges
 }
 
 fn columns_error(view: &View, source: ArrowError) -> StoreError {

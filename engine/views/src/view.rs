@@ -79,6 +79,11 @@ impl View {
         Ok(KeyCodec { converter: RowConverter::new(fields)?, columns: self.keys.len() })
     }
 
+    /// A minute in which nothing was.
+    pub fn no_rows(&self, minute: Minute) -> PartialRows {
+        PartialRows::new(minute, Vec::new(), self.aggregates.iter().map(|of| States::new(&of.kind)).collect())
+    }
+
     /// Partial rows as readers see them; rows that HAVING does not let through are left out of both.
     pub fn finish(&self, codec: &KeyCodec, partial: PartialRows) -> Result<Finished, DataFusionError> {
         let (partial, inner) = match &self.having {
