@@ -259,6 +259,7 @@ impl Pipeline {
             metrics.alert(transition.severity, transition.kind.name());
         }
         for (view, events, reason) in &effects.failures {
+            metrics.view_failed(view, *events);
             tracing::warn!(view, events, reason, "a view could not take events: one of its expressions failed");
         }
         if effects.overflowed > 0 {

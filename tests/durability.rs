@@ -205,7 +205,9 @@ async fn what_was_acknowledged_outlives_a_kill_at_any_moment() {
     let seed = seed("kill at any moment");
     let mut rng = StdRng::seed_from_u64(seed);
     // Nothing is forgotten of the raw events, so that each can be asked for.
-    let setup = Setup::configured(&format!("{OFTEN}raw_bytes_max = \"2GiB\"\n[query]\nrows_max = 10000000\n"));
+    let setup = Setup::configured(&format!(
+        "{OFTEN}raw_bytes_max = \"2GiB\"\n[query]\nrows_max = 10000000\nmemory_bytes = \"4GiB\"\n"
+    ));
     let mut engine = setup.start().await;
     let mut clients: Vec<Client> = [("ids", false), ("more-ids", false), ("sequences", true)]
         .map(|(name, streams)| Client {

@@ -5,7 +5,7 @@ use std::{collections::BTreeMap, sync::Arc};
 
 use arrow::{
     array::RecordBatch,
-    compute::{SortColumn, lexsort_to_indices, take_record_batch},
+    compute::{SortColumn, concat_batches, lexsort_to_indices, take_record_batch},
 };
 use tidewatch_model::Minute;
 use tidewatch_views::{KeyCodec, PartialRows, View};
@@ -65,12 +65,12 @@ impl ViewFrames {
         take_record_batch(frame, &order).map_err(|error| self.misfit(error))
     }
 
+    /// The minutes of one segment. Its rows are sorted by key, so that each of its batches may have rows of every minute:
+    /// together they make each minute once.
     pub fn read(&self, batches: &[RecordBatch]) -> Result<Vec<PartialRows>, CheckpointError> {
-        let mut minutes = Vec::new();
-        for batch in batches {
-            minutes.extend(self.view.from_frame(&self.codec, batch).map_err(|error| self.misfit(error))?);
-        }
-        Ok(minutes)
+        let Some(first) = batches.first() else { return Ok(Vec::new()) };
+        let whole = concat_batches(&first.schema(), batches).map_err(|error| self.misfit(error))?;
+        self.view.from_frame(&self.codec, &whole).map_err(|error| self.misfit(error))
     }
 
     fn misfit(&self, error: impl std::fmt::Display) -> CheckpointError {

@@ -5,7 +5,7 @@ use std::{
     sync::{
         Arc,
         atomic::{AtomicBool, Ordering},
-        mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel},
+        mpsc::{Receiver, RecvTimeoutError, SyncSender, TryRecvError, sync_channel},
     },
     thread::JoinHandle,
     time::Duration,
@@ -85,6 +85,10 @@ impl Worker {
         while let Ok(job) = jobs.recv() {
             if !self.write(&job, jobs) {
                 // Stays busy for good: no further checkpoint is asked for.
+                return;
+            }
+            // Nothing is handed in before this one counts as written: if the channel has ended, so has the engine.
+            if matches!(jobs.try_recv(), Err(TryRecvError::Disconnected)) {
                 return;
             }
             self.merge();

@@ -10,7 +10,7 @@ use arrow::{
 };
 use tidewatch_alerts::Outbox;
 use tidewatch_model::{EventTime, Lsn, Minute};
-use tidewatch_store::{Contents, Folder, IdRun, Manifest, MergePolicy, Segment, StoredView, plan};
+use tidewatch_store::{Contents, Folder, IdRun, Manifest, MergePolicy, Segment, StoredView, in_turn, plan};
 use tidewatch_views::View;
 
 use super::{CheckpointError, OpenDescription, frames::ViewFrames, owner, state_file};
@@ -155,8 +155,11 @@ impl Checkpoints {
             let Some(stored) = next.views.get_mut(frames.name()) else { continue };
             let Some(merge) = plan(&stored.segments, &policy) else { continue };
             let inputs = stored.segments.get(merge.inputs.clone()).unwrap_or_default();
-            let added_up = |batches: Vec<RecordBatch>| {
-                let minutes = frames.read(&batches).map_err(external)?;
+            let added_up = |segments: Vec<Vec<RecordBatch>>| {
+                let mut minutes = Vec::new();
+                for rows in segments {
+                    minutes.extend(frames.read(&rows).map_err(external)?);
+                }
                 Ok(frames.write(&minutes).map_err(external)?.into_iter().collect())
             };
             let merged = self.folder.merge(frames.name(), inputs, merge.level, added_up)?;
@@ -167,7 +170,7 @@ impl Checkpoints {
         for (name, segments) in &mut next.tables {
             let Some(merge) = plan(segments, &policy) else { continue };
             let inputs = segments.get(merge.inputs.clone()).unwrap_or_default();
-            let merged = self.folder.merge(name, inputs, merge.level, Ok)?;
+            let merged = self.folder.merge(name, inputs, merge.level, in_turn)?;
             segments.splice(merge.inputs, merged);
             self.folder.commit(next)?;
             return Ok(true);

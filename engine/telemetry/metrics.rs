@@ -150,6 +150,7 @@ pub struct Metrics {
     started: EventTime,
     events: [Counter; 4],
     rejections: Family<1>,
+    view_failures: Family<1>,
     sealed_minutes: Counter,
     corrections: Counter,
     log_bytes: Counter,
@@ -174,6 +175,7 @@ impl Metrics {
             started,
             events: std::array::from_fn(|_| Counter::default()),
             rejections: Family::new(["reason"]),
+            view_failures: Family::new(["view"]),
             sealed_minutes: Counter::default(),
             corrections: Counter::default(),
             log_bytes: Counter::default(),
@@ -200,6 +202,11 @@ impl Metrics {
     pub fn rejected(&self, reason: &str, n: u64) {
         self.event_counter(EventResult::Rejected).add(n);
         self.rejections.with([reason]).add(n);
+    }
+
+    /// Counts `n` events that one view could not take because one of its expressions failed. Other views have them.
+    pub fn view_failed(&self, view: &str, n: u64) {
+        self.view_failures.with([view]).add(n);
     }
 
     fn event_counter(&self, result: EventResult) -> &Counter {
@@ -333,6 +340,8 @@ impl Metrics {
         }
         let reasons = "Events refused, by reason. They are kept in rejected_events.";
         family(text, "tidewatch_rejections_total", reasons, &self.rejections);
+        let failures = "Events that a view lacks because one of its expressions failed on them; the log says why.";
+        family(text, "tidewatch_view_failures_total", failures, &self.view_failures);
         for (name, help, counter) in [
             ("tidewatch_windows_sealed_total", "Minutes sealed.", &self.sealed_minutes),
             (

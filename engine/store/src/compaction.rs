@@ -1,4 +1,4 @@
-//! Compaction: which neighbouring segments of one table become one, and which are too old to keep. The planning is pure;
+//! Compaction: which neighbouring segments of one table become one. The planning is pure;
 //! the merging writes one new file and makes nothing visible. What rows mean when they meet is the caller's.
 
 use std::ops::Range;
@@ -96,32 +96,32 @@ impl Run {
     }
 }
 
-/// The places of the segments all of whose minutes lie before `keep_from`.
-pub fn expired(segments: &[Segment], keep_from: Minute) -> Vec<usize> {
-    segments.iter().enumerate().filter(|(_, segment)| segment.minutes.1 < keep_from).map(|(at, _)| at).collect()
+/// The rows of one segment behind those of the other, as they are.
+pub fn in_turn(segments: Vec<Vec<RecordBatch>>) -> Result<Vec<RecordBatch>, ArrowError> {
+    Ok(segments.into_iter().flatten().collect())
 }
 
 impl Folder {
-    /// Makes one segment of several: `combine` gets their rows in the order of the log and returns those of the result, in
-    /// the order that they shall have (for a plain table, `Ok` itself). The inputs stay visible until a manifest names
+    /// Makes one segment of several: `combine` gets the rows of each in the order of the log and returns those of the result,
+    /// in the order that they shall have (for a plain table, `in_turn`). The inputs stay visible until a manifest names
     /// the result in their place. `None` where no rows are left.
     pub fn merge(
         &mut self,
         prefix: &str,
         inputs: &[Segment],
         level: u8,
-        combine: impl FnOnce(Vec<RecordBatch>) -> Result<Vec<RecordBatch>, ArrowError>,
+        combine: impl FnOnce(Vec<Vec<RecordBatch>>) -> Result<Vec<RecordBatch>, ArrowError>,
     ) -> Result<Option<Segment>, FolderError> {
         // What is added up must be disjoint, or something would be counted twice.
         check_segments(inputs, Lsn(u64::MAX)).map_err(FolderError::Unsound)?;
         let (Some(oldest), Some(newest)) = (inputs.first(), inputs.last()) else { return Ok(None) };
         let mut minutes = oldest.minutes;
-        let mut batches = Vec::new();
+        let mut rows = Vec::with_capacity(inputs.len());
         for input in inputs {
             minutes = (minutes.0.min(input.minutes.0), minutes.1.max(input.minutes.1));
-            batches.append(&mut self.read_segment(input)?);
+            rows.push(self.read_segment(input)?);
         }
-        let merged = combine(batches)
+        let merged = combine(rows)
             .map_err(|error| FolderError::Unsound(format!("segments cannot be merged into one: {error}")))?;
         if merged.iter().all(|batch| batch.num_rows() == 0) {
             return Ok(None);

@@ -21,7 +21,7 @@ mod disk_tests;
 #[cfg(test)]
 mod tests;
 
-pub use compaction::{Merge, MergePolicy, expired, plan};
+pub use compaction::{Merge, MergePolicy, in_turn, plan};
 pub use error::{Affected, Damage, FolderError};
 pub use files::Files;
 pub use folder::{Findings, Folder};

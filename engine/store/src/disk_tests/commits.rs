@@ -137,7 +137,7 @@ fn a_checkpoint_that_contradicts_itself_is_refused() {
     refused(folder.write_segment("x", &[rows(&[])], contents(1, 1)), "has rows");
     refused(folder.write_segment("x", &[rows(&[1])], contents(2, 1)), "end before they begin");
     let twice = [good.tables["transactions"][0].clone(), good.tables["transactions"][0].clone()];
-    refused(folder.merge("x", &twice, 1, Ok), "already holds");
+    refused(folder.merge("x", &twice, 1, in_turn), "already holds");
 }
 
 #[test]

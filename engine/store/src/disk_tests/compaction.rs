@@ -1,7 +1,7 @@
 //! Compaction: the plan keeps the order of the log and every bound, comes to an end, and leaves few segments.
 
 use super::*;
-use crate::{Chunk, FileEntry, MergePolicy, expired, plan};
+use crate::{Chunk, FileEntry, MergePolicy, plan};
 
 /// A segment that has no file: the plan looks at what the manifest says.
 fn segment(lsn: u64, level: u8, rows: u64, bytes: u64) -> Segment {
@@ -81,17 +81,6 @@ fn a_long_stream_stays_few_segments_in_order() {
 }
 
 #[test]
-fn a_segment_expires_with_the_last_of_its_minutes() {
-    let mut segments: Vec<_> = (1..=5).map(|lsn| segment(lsn, 0, 1, 10)).collect();
-    // A correction of an old minute that came late, and one of a late minute that came early.
-    segments[4].minutes = (minute(0), minute(5));
-    segments[0].minutes = (minute(0), minute(9));
-    assert_eq!(expired(&segments, minute(1)), [0_usize; 0]);
-    assert_eq!(expired(&segments, minute(4)), [1, 2]);
-    assert_eq!(expired(&segments, minute(100)), [0, 1, 2, 3, 4]);
-}
-
-#[test]
 fn merging_keeps_rows_and_tells_their_hull() {
     let fs = MemFs::new();
     let (mut folder, _) = open(&fs).unwrap();
@@ -101,14 +90,14 @@ fn merging_keeps_rows_and_tells_their_hull() {
         folder.write_segment("t", &[rows(numbers)], contents).unwrap()
     };
     let inputs = [write(&[5, 6], (5, 6), (1, 4)), write(&[2], (2, 2), (7, 7)), write(&[7, 8], (7, 8), (8, 12))];
-    let merged = folder.merge("t", &inputs, 1, Ok).unwrap().unwrap();
+    let merged = folder.merge("t", &inputs, 1, in_turn).unwrap().unwrap();
     assert_eq!((merged.rows, merged.level), (5, 1));
     assert_eq!((merged.minutes, merged.lsns), ((minute(2), minute(8)), (Lsn(1), Lsn(12))));
     assert_eq!(numbers(&folder.read_segment(&merged).unwrap()), [5, 6, 2, 7, 8]);
     // The seam for what is more than putting one behind the other.
-    let newest_only = |batches: Vec<RecordBatch>| Ok(batches.into_iter().skip(2).collect());
+    let newest_only = |segments: Vec<Vec<RecordBatch>>| Ok(segments.into_iter().skip(2).flatten().collect());
     let folded = folder.merge("t", &inputs, 1, newest_only).unwrap().unwrap();
     assert_eq!(numbers(&folder.read_segment(&folded).unwrap()), [7, 8]);
     assert_eq!(folder.merge("t", &inputs, 1, |_| Ok(Vec::new())).unwrap(), None);
-    assert_eq!(folder.merge("t", &[], 1, Ok).unwrap(), None);
+    assert_eq!(folder.merge("t", &[], 1, in_turn).unwrap(), None);
 }

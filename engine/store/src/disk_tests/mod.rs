@@ -16,7 +16,7 @@ use arrow::{
 use tidewatch_log::{FileSystem, MemFs};
 use tidewatch_model::{Lsn, Minute};
 
-use crate::{Contents, Folder, FolderError, IdRun, Manifest, Segment, StoredView};
+use crate::{Contents, Folder, FolderError, IdRun, Manifest, Segment, StoredView, in_turn};
 
 const DIR: &str = "/data/store";
 
@@ -94,7 +94,7 @@ fn checkpoint(folder: &mut Folder, step: u64) -> Result<(), FolderError> {
     let table = next.tables.entry("transactions".to_owned()).or_default();
     table.push(fresh);
     if step.is_multiple_of(3) {
-        let merged = folder.merge("transactions", table, 1, Ok)?;
+        let merged = folder.merge("transactions", table, 1, in_turn)?;
         *table = merged.into_iter().collect();
     }
     folder.commit(next).map(|_| ())
