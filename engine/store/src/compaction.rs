@@ -4,7 +4,7 @@
 use std::ops::Range;
 
 use arrow::{array::RecordBatch, error::ArrowError};
-use tidewatch_model::{Lsn, Minute, limits};
+use tidewatch_model::{Lsn, limits};
 
 use crate::{
     error::FolderError,
