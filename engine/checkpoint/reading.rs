@@ -72,7 +72,7 @@ pub fn restore(
         }
     }
     // What a view of another definition held is not known for this one.
-    core.hours.retain(|(name, _)| !changed.iter().any(|at| views.get(*at).is_some_and(|view| view.name() == name)));
+    core.held.retain(|(name, _)| !changed.iter().any(|at| views.get(*at).is_some_and(|view| view.name() == name)));
     let restored = RestoredCore {
         applied: manifest.applied,
         state: core,

@@ -186,7 +186,7 @@ impl Core {
             revisions: self.revisions.save(),
             liveness: self.liveness.save(),
             sessions: self.sessions.iter().map(|(id, session)| (*id, session.clone())).collect(),
-            hours: self.operator.views().iter().map(|view| view.meta.name.clone()).zip(self.head.hours()).collect(),
+            held: self.operator.views().iter().map(|view| view.meta.name.clone()).zip(self.head.held()).collect(),
         };
         let state = match serde_json::to_vec(&state) {
             Ok(state) => state,
@@ -215,15 +215,15 @@ impl Core {
         let state = saved.state;
         let limits = OperatorLimits { ids_max: limits.ids_max };
         core.operator = Operator::restore(schema, views, limits, state.operator, saved.open, saved.ids)?;
-        for (at, minutes) in saved.views.into_iter().enumerate() {
-            for minute in minutes {
+        for (at, (view, minutes)) in plan.views.iter().zip(saved.views).enumerate() {
+            let held = state.held.iter().find(|(name, _)| *name == view.meta.name);
+            let held = held.map(|(_, held)| held.clone()).unwrap_or_default();
+            // A segment goes with the last of its minutes; some of them may have left before.
+            for minute in minutes.into_iter().filter(|rows| held.contains(rows.minute())) {
                 core.head.add(at, minute)?;
             }
-        }
-        for (at, view) in plan.views.iter().enumerate() {
-            let hours = state.hours.iter().find(|(name, _)| *name == view.meta.name);
             let sealed = core.operator.sealed();
-            core.head.restore_hours(at, hours.map_or(&[][..], |(_, hours)| hours), |minute| sealed.contains(minute))?;
+            core.head.restore_held(at, &held, |minute| sealed.contains(minute))?;
         }
         core.head.take_unsaved();
         core.rulings.restore(state.alerts, state.session_alerts, state.newest);

@@ -3,6 +3,7 @@
 
 use arrow::{array::AsArray, datatypes::TimestampMicrosecondType};
 use tidewatch_model::EventTime;
+use tidewatch_store::Held;
 use tidewatch_views::Groups;
 
 use super::{Core, CoreError};
@@ -38,8 +39,9 @@ impl Core {
         }
         if let (Some(oldest), Some(newest)) = (oldest, newest) {
             let sealed = self.operator.sealed();
-            let hours = (oldest.index().div_euclid(60), newest.index().div_euclid(60));
-            self.head.restore_hours(view, &[hours], |minute| minute >= oldest && sealed.contains(minute))?;
+            let hours = vec![(oldest.index().div_euclid(60), newest.index().div_euclid(60))];
+            let held = Held { hours, kept_from: None };
+            self.head.restore_held(view, &held, |minute| minute >= oldest && sealed.contains(minute))?;
         }
         let oldest = oldest.map(|minute| minute.start().to_string());
         tracing::info!(view = name, oldest, "a view is new or changed: it was built from raw events");

@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 use tidewatch_alerts::AlertsState;
 use tidewatch_model::{Lsn, Minute, SessionId};
 use tidewatch_rules::Verdict;
+use tidewatch_store::Held;
 use tidewatch_views::{DomainId, IdRuns, OpenFrame, OperatorState, PartialRows};
 
 use super::{Session, liveness::LivenessState, revisions::RevisionsState};
@@ -23,8 +24,8 @@ pub struct CoreState<'a> {
     pub(super) revisions: RevisionsState<'a>,
     pub(super) liveness: LivenessState,
     pub sessions: Vec<(SessionId, Session)>,
-    /// By the view's name, the hours of which it holds every sealed minute.
-    pub hours: Vec<(String, Vec<(i64, i64)>)>,
+    /// By the view's name, what it holds.
+    pub held: Vec<(String, Held)>,
 }
 
 /// The tables that people can ask, by the names that they have in SQL.

@@ -3,6 +3,7 @@
 use std::{collections::BTreeMap, sync::Arc};
 
 use arrow::error::ArrowError;
+use serde::{Deserialize, Serialize};
 use tidewatch_model::{EventTime, Fill, Minute};
 use tidewatch_views::{KeyCodec, PartialRows, View};
 
@@ -40,6 +41,22 @@ struct ViewHead {
     unsaved: Vec<Arc<PartialRows>>,
     /// Retention has been kept up to this hour.
     kept_from: Option<i64>,
+}
+
+/// What a view holds: of these hours every minute that was sealed.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Held {
+    /// First and last of each run of hours, in hours since 1970.
+    pub hours: Vec<(i64, i64)>,
+    /// Retention has been kept up to this hour.
+    pub kept_from: Option<i64>,
+}
+
+impl Held {
+    pub fn contains(&self, minute: Minute) -> bool {
+        let hour = hour_of(minute);
+        self.hours.iter().any(|(first, last)| (*first..=*last).contains(&hour))
+    }
 }
 
 /// All views' minutes. `bytes_max` bounds what they hold: beyond it the oldest hour of the largest view goes.
@@ -94,21 +111,17 @@ impl Head {
         self.views.iter_mut().map(|head| std::mem::take(&mut head.unsaved)).collect()
     }
 
-    /// The hours that each view holds, as ranges: of these it has every minute that was sealed.
-    pub fn hours(&self) -> Vec<Vec<(i64, i64)>> {
-        self.views.iter().map(|head| ranges(head.hours.keys().copied())).collect()
+    /// The hours that each view holds.
+    pub fn held(&self) -> Vec<Held> {
+        let held = |head: &ViewHead| Held { hours: ranges(head.hours.keys().copied()), kept_from: head.kept_from };
+        self.views.iter().map(held).collect()
     }
 
-    /// After the rows of a save were added: of these hours a view holds every minute that was sealed, also where nothing
-    /// was in it.
-    pub fn restore_hours(
-        &mut self,
-        at: usize,
-        hours: &[(i64, i64)],
-        sealed: impl Fn(Minute) -> bool,
-    ) -> Result<(), StoreError> {
+    /// After the rows of a save were added: the view holds every sealed minute of these hours, also where nothing was in it.
+    pub fn restore_held(&mut self, at: usize, held: &Held, sealed: impl Fn(Minute) -> bool) -> Result<(), StoreError> {
         let Some(head) = self.views.get_mut(at) else { return Ok(()) };
-        for hour in hours.iter().flat_map(|(first, last)| *first..=*last) {
+        head.kept_from = held.kept_from;
+        for hour in held.hours.iter().flat_map(|(first, last)| *first..=*last) {
             for minute in (hour * 60..hour * 60 + 60).map(Minute::from_index) {
                 if sealed(minute) && head.stored(minute).is_none() {
                     let empty = head.view.no_rows(minute);

@@ -25,7 +25,7 @@ pub use compaction::{Merge, MergePolicy, in_turn, plan};
 pub use error::{Affected, Damage, FolderError};
 pub use files::Files;
 pub use folder::{Findings, Folder};
-pub use head::{Head, StoreError, Stored};
+pub use head::{Head, Held, StoreError, Stored};
 pub use manifest::{FileEntry, IdRun, MANIFEST_VERSION, Manifest, StoredView};
 pub use segment::{Chunk, Contents, EncodedSegment, Segment};
 pub use snapshot::{OpenMinute, Rows, Snapshot, ViewSnapshot};
