@@ -108,6 +108,9 @@ impl Worker {
                 written.map_err(|error| (error.to_string(), error.is_retryable()))
             });
             drop(timer);
+            if written.is_err() {
+                self.metrics.checkpoint_failed();
+            }
             match written {
                 Ok(()) => {
                     self.metrics.checkpointed(job.saved.applied);

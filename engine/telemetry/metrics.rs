@@ -156,6 +156,7 @@ pub struct Metrics {
     log_bytes: Counter,
     log_fsyncs: Counter,
     checkpoints: Counter,
+    checkpoint_failures: Counter,
     /// The newest record in a checkpoint.
     checkpointed: AtomicU64,
     rule_evaluations: Family<2>,
@@ -181,6 +182,7 @@ impl Metrics {
             log_bytes: Counter::default(),
             log_fsyncs: Counter::default(),
             checkpoints: Counter::default(),
+            checkpoint_failures: Counter::default(),
             checkpointed: AtomicU64::new(0),
             rule_evaluations: Family::new(["rule", "outcome"]),
             rule_nanos: Family::new(["rule"]),
@@ -247,6 +249,11 @@ impl Metrics {
 
     pub fn fsynced(&self) {
         self.log_fsyncs.add(1);
+    }
+
+    /// A checkpoint could not be written: the log keeps what it would hold, and grows.
+    pub fn checkpoint_failed(&self) {
+        self.checkpoint_failures.add(1);
     }
 
     /// A checkpoint is in force that contains the records up to `through`.
@@ -352,6 +359,11 @@ impl Metrics {
             ("tidewatch_log_bytes_total", "Bytes appended to the log.", &self.log_bytes),
             ("tidewatch_log_fsyncs_total", "Times the log waited for the disk.", &self.log_fsyncs),
             ("tidewatch_checkpoints_total", "Checkpoints written.", &self.checkpoints),
+            (
+                "tidewatch_checkpoint_failures_total",
+                "Attempts to write a checkpoint that failed; the log keeps what it would hold, and grows.",
+                &self.checkpoint_failures,
+            ),
         ] {
             text.head(name, Kind::Counter, help);
             text.sample::<&str>(name, &[], counter.get());

@@ -101,6 +101,25 @@ fn read(rows: &Rows) -> BTreeMap<(i64, String), Values> {
     (0..batch.num_rows()).map(row).collect()
 }
 
+/// The head as a restart finds it; `saved` is what saves handed out so far. Minutes without rows are on no disk.
+fn restored(
+    head: &mut Head,
+    view: &Arc<View>,
+    saved: &mut Vec<Arc<PartialRows>>,
+    sealed: impl Fn(Minute) -> bool,
+) -> Head {
+    saved.extend(head.take_unsaved().remove(0).into_iter().filter(|rows| !rows.is_empty()));
+    let held = head.held().remove(0);
+    let mut again = Head::new(std::slice::from_ref(view), usize::MAX).unwrap();
+    for rows in saved.iter().filter(|rows| held.contains(rows.minute())) {
+        again.add(0, PartialRows::clone(rows)).unwrap();
+    }
+    again.restore_held(0, &held, sealed).unwrap();
+    again.take_unsaved();
+    assert_eq!(again.held(), head.held());
+    again
+}
+
 /// How many filled rows were read.
 fn check(seed: u64) -> usize {
     let mut rng = StdRng::seed_from_u64(seed);
@@ -113,7 +132,7 @@ fn check(seed: u64) -> usize {
     let start = 29_000_000 + rng.random_range(0..60);
     let mut model = Model { horizon, ..Model::default() };
     let mut next = start;
-    let mut filled = 0;
+    let (mut filled, mut saved) = (0, Vec::new());
     for _ in 0..rng.random_range(5..120) {
         let minute = match rng.random_range(0..100) {
             0..60 => next,
@@ -128,6 +147,9 @@ fn check(seed: u64) -> usize {
             (0..count).map(|_| (rng.random_range(0..KEYS), rng.random_range(-9..10))).collect();
         model.add(minute, &events);
         head.add(0, partial(&stream, &view, minute, &events)).unwrap();
+        if rng.random_bool(0.1) {
+            head = restored(&mut head, &view, &mut saved, |minute| model.minutes.contains_key(&minute.index()));
+        }
         let (from, to) = match rng.random_range(0..3) {
             0 => (0, 100_000_000),
             1 => (next - 60, next),
@@ -191,6 +213,8 @@ fn history_that_was_old_when_it_came_stays_and_what_grows_old_goes() {
     head.retain(Minute::from_index(60_001).start());
     add(&mut head, 600);
     head.retain(Minute::from_index(60_100).start());
+    assert_eq!(held(&head), [600, 60_000]);
+    let mut head = restored(&mut head, &view, &mut Vec::new(), |minute| [600, 60_000].contains(&minute.index()));
     assert_eq!(held(&head), [600, 60_000]);
     head.retain(Minute::from_index(60_300).start());
     assert_eq!(held(&head), [600]);
