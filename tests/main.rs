@@ -2,6 +2,7 @@
 
 mod alerts;
 mod durability;
+mod full_disk;
 mod hostile;
 mod prometheus;
 mod real_data;

@@ -12,7 +12,7 @@ pub use engine::{Engine, Setup, output, tidewatch};
 pub use folder::Folder;
 pub use http::{get, get_json, post_json, url_encoded};
 pub use receiver::{Delivery, WebhookReceiver};
-pub use require::{program, shared};
+pub use require::{program, shared, small_disk};
 pub use wait::{soon, until};
 
 use tidewatch_model::{Clock, EventTime};

@@ -2,6 +2,8 @@
 
 use std::{path::PathBuf, process::Command};
 
+use super::Folder;
+
 fn missing(part: &str, what: &str) {
     let required = std::env::var("TIDEWATCH_REQUIRE").unwrap_or_default();
     assert!(!required.split(',').any(|name| name.trim() == part), "TIDEWATCH_REQUIRE names `{part}`, but {what}");
@@ -15,6 +17,18 @@ pub fn shared(name: &str) -> Option<PathBuf> {
         return Some(path);
     }
     missing("shared", &format!("there is no {}", path.display()));
+    None
+}
+
+/// A folder with a file system of so many megabytes mounted on it, for which one must be root.
+pub fn small_disk(megabytes: u32) -> Option<Folder> {
+    let folder = Folder::new();
+    let size = format!("size={megabytes}M");
+    let mounting = Command::new("mount").args(["-t", "tmpfs", "-o", &size, "tmpfs"]).arg(folder.path()).output();
+    if mounting.is_ok_and(|mounting| mounting.status.success()) {
+        return Some(folder);
+    }
+    missing("tmpfs", "no file system can be mounted here (one must be root)");
     None
 }
 
