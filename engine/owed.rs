@@ -37,7 +37,11 @@ struct InOrder {
 }
 
 impl InOrder {
+    /// One that is there already stays where it is: history and live traffic may find the same.
     fn push(&mut self, transition: Transition) {
+        if self.places.contains_key(&transition.key) {
+            return;
+        }
         self.places.insert(transition.key, self.next);
         self.by_place.insert(self.next, transition);
         self.next += 1;

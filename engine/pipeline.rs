@@ -89,7 +89,7 @@ pub fn inbox(records_max: usize) -> (Inbox, Receiver<Event>) {
 }
 
 /// Entries of journals that became durable, in the order of the log. The commit thread puts them in and never waits;
-/// there are never more than the log's queue has room for, because the pipeline empties it before it journals more.
+/// there are never more than one record causes, because the pipeline empties it before the next.
 #[derive(Debug, Default)]
 pub struct Journals {
     entries: Mutex<VecDeque<Journalled>>,

@@ -76,8 +76,12 @@ impl Rulings {
         self.newest = newest.into_iter().map(|verdict| (verdict.rule.clone(), verdict)).collect();
     }
 
-    /// Ends the alerts of live traffic whose rule is no longer there: nothing would ever resolve them.
+    /// Ends the alerts of live traffic whose rule is no longer there: nothing would ever resolve them. While a rule is
+    /// broken none is ended, because it may be theirs and is coming back.
     pub fn retire_gone(&mut self, newest: Option<Minute>) -> Vec<Transition> {
+        if !self.rules.broken().is_empty() {
+            return Vec::new();
+        }
         let active = self.live.active().map(|alert| alert.rule.clone());
         let gone: BTreeSet<String> = active.filter(|rule| self.rules.rule(rule).is_none()).collect();
         let mut transitions = Vec::new();
