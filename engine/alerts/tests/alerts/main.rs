@@ -1,5 +1,6 @@
 //! The tests of alerts, in one binary so that they link once.
 
+mod deliveries;
 mod life;
 mod limits;
 mod model;

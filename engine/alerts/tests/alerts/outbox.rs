@@ -1,35 +1,10 @@
 //! The outbox: order, back-off, giving up, resending, limits, and that its events rebuild it.
 
 use rand::{Rng, SeedableRng, rngs::SmallRng, seq::SliceRandom};
-use tidewatch_alerts::{
-    Alerts, Delivery, DeliveryError, DeliveryId, Judged, Outbox, OutboxEvent, Outcome, Retry, RetryPolicy, Transition,
-};
-use tidewatch_model::{EventTime, Minute, Severity, Span, limits};
+use tidewatch_alerts::{Delivery, DeliveryId, Outbox, OutboxEvent, Retry, RetryPolicy, Transition};
+use tidewatch_model::{EventTime, Severity, Span, limits};
 
-use crate::notation::{START, row, rule};
-
-const NOW: EventTime = EventTime::from_micros(1_760_000_000_000_000);
-
-fn after(seconds: i64) -> EventTime {
-    NOW.plus(Span::from_seconds(seconds))
-}
-
-fn error(retry: Retry) -> DeliveryError {
-    DeliveryError { reason: "connection refused".to_owned(), retry }
-}
-
-/// For each status: fired, then resolved.
-fn transitions(statuses: &[(&str, Severity)]) -> Vec<Transition> {
-    let (mut alerts, rule) = (Alerts::new(), rule(0, 0, 0));
-    let rows: Vec<_> = statuses.iter().map(|(status, severity)| row(status, *severity, false)).collect();
-    let mut judge = |offset, rows| {
-        let minute = Minute::from_index(START + offset);
-        alerts.observe(Judged { rule: &rule, minute, outcome: Outcome::Rows(rows), notify: true }).unwrap()
-    };
-    let mut all = judge(0, rows);
-    all.extend(judge(1, Vec::new()));
-    all
-}
+use crate::deliveries::{NOW, after, error, transitions};
 
 fn due(outbox: &Outbox, now: EventTime) -> Vec<DeliveryId> {
     outbox.due(now).map(|delivery| delivery.id.clone()).collect()

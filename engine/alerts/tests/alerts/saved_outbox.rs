@@ -3,46 +3,21 @@
 
 use rand::{Rng, SeedableRng, rngs::SmallRng, seq::IndexedRandom};
 use serde_json::Value;
-use tidewatch_alerts::{
-    Alerts, Delivery, DeliveryError, DeliveryId, Judged, Outbox, OutboxEvent, OutboxState, Outcome, Retry, RetryPolicy,
-    Transition,
-};
-use tidewatch_model::{EventTime, Minute, Severity, Span, limits};
+use tidewatch_alerts::{Delivery, DeliveryId, Outbox, OutboxEvent, OutboxState, Retry, RetryPolicy, Transition};
+use tidewatch_model::{EventTime, Severity, Span, limits};
 
 use crate::{
-    notation::{START, row, rule},
+    deliveries::{NOW, after, error, transitions},
     saved::{number, spoil, text},
 };
 
 const V1: &str = include_str!("../fixtures/outbox-v1.json");
-const NOW: EventTime = EventTime::from_micros(1_760_000_000_000_000);
 const POLICY: RetryPolicy = RetryPolicy {
     first: Span::from_seconds(1),
     longest: Span::from_seconds(60),
     max_attempts: 3,
     max_age: Span::from_minutes(60),
 };
-
-fn after(seconds: i64) -> EventTime {
-    NOW.plus(Span::from_seconds(seconds))
-}
-
-fn error(retry: Retry) -> DeliveryError {
-    DeliveryError { reason: "connection refused".to_owned(), retry }
-}
-
-/// For each status: fired, then resolved.
-fn transitions(statuses: &[(&str, Severity)]) -> Vec<Transition> {
-    let (mut alerts, rule) = (Alerts::new(), rule(0, 0, 0));
-    let rows: Vec<_> = statuses.iter().map(|(status, severity)| row(status, *severity, false)).collect();
-    let mut judge = |offset, rows| {
-        let minute = Minute::from_index(START + offset);
-        alerts.observe(Judged { rule: &rule, minute, outcome: Outcome::Rows(rows), notify: true }).unwrap()
-    };
-    let mut all = judge(0, rows);
-    all.extend(judge(1, Vec::new()));
-    all
-}
 
 fn some_transitions() -> Vec<Transition> {
     transitions(&[("a", Severity::High), ("b", Severity::Critical), ("c", Severity::Low), ("d", Severity::High)])
