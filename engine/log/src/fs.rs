@@ -1,13 +1,24 @@
 //! The file-system seam: the few operations that the log and the store need, so that the same code
 //! runs on a real disk and on one that forgets, tears and fails on demand. It never interprets bytes.
 
+mod failing;
+mod forgetful;
 mod memory;
 mod real;
 
 use std::{fmt, io, path::Path, sync::Arc};
 
+pub use failing::{Command, FailingFs};
+pub use forgetful::ForgetfulFs;
 pub use memory::{Fate, Fault, MemFs};
 pub use real::StdFs;
+
+/// Whether this says that the process has too many files open. Then the file system was not asked for anything: an
+/// fdatasync that fails so has not begun.
+pub fn out_of_handles(error: &io::Error) -> bool {
+    // EMFILE and ENFILE, of Linux and every other Unix.
+    matches!(error.raw_os_error(), Some(24 | 23))
+}
 
 /// What a folder of files can do. Files are only ever appended to, cut, renamed and removed.
 pub trait FileSystem: Send + Sync + fmt::Debug {

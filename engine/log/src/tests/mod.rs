@@ -4,6 +4,7 @@ mod codec;
 mod committing;
 mod crashes;
 mod damage;
+mod forgetful;
 mod forgetting;
 mod locking;
 mod speed;
