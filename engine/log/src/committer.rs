@@ -163,13 +163,20 @@ impl Committer {
             self.commit(work.records);
         }
         for waiting in work.syncs {
+            let synced = self.writer.sync();
+            if let Err(error) = &synced {
+                self.observer.failed(error);
+            }
             // Whoever asked may have gone.
-            let _ = waiting.send(self.writer.sync());
+            let _ = waiting.send(synced);
         }
         if let Some(lsn) = work.forget_before
             && let Err(error) = self.writer.forget_before(lsn)
         {
             tracing::warn!(%error, before = %lsn, "old segments of the log stay for now");
+            if !self.writer.is_sound() {
+                self.observer.failed(&error);
+            }
         }
     }
 

@@ -13,6 +13,13 @@ pub enum LogError {
     #[error("the log could not take the records ({action}: {source}); nothing of them was kept, try again later")]
     Refused { action: String, source: Arc<io::Error> },
 
+    /// The log takes nothing, and what reached the disk of these records cannot be cut off before the disk can be written
+    /// again. A crash before that may keep some of them.
+    #[error(
+        "the log could not take the records ({action}: {source}), nor yet cut off what of them it may have; try again later, with the same ids"
+    )]
+    NotTakenBack { action: String, source: Arc<io::Error> },
+
     /// The log takes no more records until the process is started again.
     #[error("the log has stopped: {reason}; what was acknowledged is safe, restart the engine to write again")]
     Poisoned { reason: Arc<str> },
@@ -51,7 +58,7 @@ pub enum LogError {
 impl LogError {
     /// Whether the same call can succeed later without a restart.
     pub fn is_retryable(&self) -> bool {
-        matches!(self, Self::Refused { .. })
+        matches!(self, Self::Refused { .. } | Self::NotTakenBack { .. })
     }
 
     pub(crate) fn io(action: &'static str, path: impl Into<PathBuf>) -> impl FnOnce(io::Error) -> Self {

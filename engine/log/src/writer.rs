@@ -1,8 +1,8 @@
 //! The log's only writer: appends records to a buffer, and commits the buffer with one write and one
 //! fdatasync. Synchronous; it starts no thread and reads no clock.
 //!
-//! A write that fails is taken back, and the log goes on. A sync that fails poisons the log: after it
-//! nobody knows what the disk has.
+//! A write that fails is taken back, and the log goes on; where it cannot be taken back yet, nothing is written before
+//! it is. A sync that fails poisons the log: after it nobody knows what the disk has.
 
 use std::{
     io,
@@ -18,7 +18,7 @@ use crate::{
     encoded::Encoded,
     error::LogError,
     frame::FrameHeader,
-    fs::{FileSystem, WriteFile},
+    fs::{FileSystem, WriteFile, out_of_handles},
     observer::Commit,
     recovery::{Recovered, recover},
     segment::{self, SegmentHeader},
@@ -61,6 +61,8 @@ pub struct Writer {
     next: Lsn,
     written: Lsn,
     durable: Lsn,
+    /// Behind `offset` there may be parts of a write that failed, which could not be cut off yet.
+    torn: bool,
     poison: Option<Arc<str>>,
 }
 
@@ -75,7 +77,8 @@ impl Writer {
         let (file, offset) = match found.end {
             Some(end) => (fs.append(&path).map_err(LogError::io("open for writing", &path))?, end),
             None => {
-                let file = new_segment(&*fs, dir, report.log_id, first).map_err(LogError::io("make", &path))?;
+                let file = new_segment(&*fs, dir, report.log_id, first)
+                    .map_err(|unmade| LogError::io("make", &path)(unmade.into_error()))?;
                 (file, segment::HEADER_BYTES as u64)
             }
         };
@@ -93,6 +96,7 @@ impl Writer {
             next: report.next,
             written: report.last(),
             durable: report.last(),
+            torn: false,
             poison: None,
         };
         Ok((writer, report))
@@ -142,6 +146,9 @@ impl Writer {
             return Ok(Commit::default());
         }
         let begun = monotonic();
+        if self.torn {
+            self.mend()?;
+        }
         // A segment without a record is never finished: the next would have its name.
         if self.offset >= self.segment_bytes.max(segment::HEADER_BYTES as u64 + 1) {
             self.roll()?;
@@ -195,12 +202,24 @@ impl Writer {
                     return Err(LogError::io("remove", path)(error));
                 }
                 // Each removal is synced before the next, or a crash could leave a gap.
-                _ => self.fs.sync_dir(&self.dir).map_err(LogError::io("sync the folder", &self.dir))?,
+                _ => self.sync_folder()?,
             }
             self.segments.remove(0);
             gone += 1;
         }
         Ok(gone)
+    }
+
+    /// Whether it can still be written.
+    pub(crate) fn is_sound(&self) -> bool {
+        self.poison.is_none()
+    }
+
+    fn sync_folder(&mut self) -> Result<(), LogError> {
+        self.fs.sync_dir(&self.dir).map_err(|error| match out_of_handles(&error) {
+            true => LogError::io("sync the folder", &self.dir)(error),
+            false => self.poison(format!("syncing the folder {} failed: {error}", self.dir.display())),
+        })
     }
 
     /// Stops the log for good, and says why to every later call.
@@ -241,28 +260,45 @@ impl Writer {
                 self.offset = segment::HEADER_BYTES as u64;
                 Ok(())
             }
-            Err(error) => {
+            Err(Unmade::Refused(error)) => {
                 let path = self.dir.join(segment::file_name(first));
                 Err(self.refuse(format!("making {}", path.display()), error))
+            }
+            Err(Unmade::Unsynced(error)) => {
+                let path = self.dir.join(segment::file_name(first));
+                Err(self.poison(format!("syncing the new {} failed: {error}", path.display())))
             }
         }
     }
 
     /// After a failed write: cuts off what of it reached the file, and forgets the records.
     fn take_back(&mut self, error: io::Error) -> LogError {
-        let path = self.path();
-        // Synced, so that a record whose submitter was told of a failure does not appear in a crash.
-        let cut = self.file.truncate(self.offset).and_then(|()| self.file.sync_data());
-        match cut {
-            Ok(()) => {
-                self.durable = self.written;
-                self.refuse(format!("writing to {}", path.display()), error)
-            }
-            Err(second) => self.poison(format!(
-                "writing to {} failed ({error}), and so did cutting off what was half written ({second})",
-                path.display()
-            )),
+        let action = format!("writing to {}", self.path().display());
+        self.torn = true;
+        match self.mend() {
+            Ok(()) => self.refuse(action, error),
+            // Half of the records may outlive a crash before the cut.
+            Err(LogError::Refused { .. }) => self.not_taken_back(action, error),
+            Err(poisoned) => poisoned,
         }
+    }
+
+    /// Cuts off what a failed write left. Synced, so that a record whose submitter was told of a failure does not appear
+    /// in a crash.
+    fn mend(&mut self) -> Result<(), LogError> {
+        if let Err(error) = self.file.truncate(self.offset) {
+            return Err(self.refuse(format!("cutting off what was half written to {}", self.path().display()), error));
+        }
+        if let Err(error) = self.file.sync_data() {
+            return Err(self.poison(format!("syncing {} failed: {error}", self.path().display())));
+        }
+        self.torn = false;
+        self.durable = self.written;
+        Ok(())
+    }
+
+    fn not_taken_back(&self, action: String, error: io::Error) -> LogError {
+        LogError::NotTakenBack { action, source: Arc::new(error) }
     }
 
     fn refuse(&mut self, action: String, error: io::Error) -> LogError {
@@ -276,27 +312,42 @@ impl Writer {
     }
 }
 
+/// Why there is no new segment.
+enum Unmade {
+    /// Nothing is left of it, or what is left is removed by the next attempt.
+    Refused(io::Error),
+    /// Nobody knows what the disk has of it.
+    Unsynced(io::Error),
+}
+
+impl Unmade {
+    fn into_error(self) -> io::Error {
+        let (Self::Refused(error) | Self::Unsynced(error)) = self;
+        error
+    }
+}
+
 /// Makes a segment whose header and name are synced, so that no record is ever in a file without them.
-fn new_segment(fs: &dyn FileSystem, dir: &Path, log_id: u64, first: Lsn) -> io::Result<Box<dyn WriteFile>> {
+fn new_segment(fs: &dyn FileSystem, dir: &Path, log_id: u64, first: Lsn) -> Result<Box<dyn WriteFile>, Unmade> {
     let path = dir.join(segment::file_name(first));
     let made = fs.create(&path).or_else(|error| match error.kind() {
         // Left by an attempt that failed before; it never held a record.
         io::ErrorKind::AlreadyExists => fs.remove(&path).and_then(|()| fs.create(&path)),
         _ => Err(error),
     });
-    let mut file = made?;
-    let ready = file
-        .write_all(&SegmentHeader { log_id, first }.encode())
-        .and_then(|()| file.sync_data())
-        .and_then(|()| fs.sync_dir(dir));
-    match ready {
-        Ok(()) => Ok(file),
-        Err(error) => {
-            // If this fails too, the next attempt or recovery removes it.
-            if let Err(second) = fs.remove(&path) {
-                tracing::warn!(path = %path.display(), error = %second, "a segment that could not be made stays");
-            }
-            Err(error)
-        }
+    let mut file = made.map_err(Unmade::Refused)?;
+    let ready = file.write_all(&SegmentHeader { log_id, first }.encode()).map_err(Unmade::Refused).and_then(|()| {
+        file.sync_data().map_err(Unmade::Unsynced)?;
+        fs.sync_dir(dir).map_err(|error| match out_of_handles(&error) {
+            true => Unmade::Refused(error),
+            false => Unmade::Unsynced(error),
+        })
+    });
+    if let Err(Unmade::Refused(_)) = &ready
+        // If this fails too, the next attempt or recovery removes it.
+        && let Err(second) = fs.remove(&path)
+    {
+        tracing::warn!(path = %path.display(), error = %second, "a segment that could not be made stays");
     }
+    ready.map(|()| file)
 }

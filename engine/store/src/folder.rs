@@ -7,7 +7,7 @@
 use std::{collections::BTreeSet, io, path::Path, sync::Arc};
 
 use arrow::array::RecordBatch;
-use tidewatch_log::FileSystem;
+use tidewatch_log::{FileSystem, out_of_handles};
 use tidewatch_model::limits;
 
 use crate::{
@@ -40,6 +40,9 @@ pub struct Folder {
     leaving: BTreeSet<String>,
     /// Files written since the last commit.
     fresh: BTreeSet<String>,
+    /// Files of a manifest that was put in place and whose name could not be synced, for want of a file descriptor: until
+    /// the next commit nobody knows whether a crash would leave it in force.
+    unsure: BTreeSet<String>,
     next_file: u64,
     findings: Findings,
     poison: Option<Arc<str>>,
@@ -69,6 +72,7 @@ impl Folder {
             replaced: Vec::new(),
             leaving: BTreeSet::new(),
             fresh: BTreeSet::new(),
+            unsure: BTreeSet::new(),
             findings: Findings::default(),
             poison: None,
         };
@@ -169,7 +173,8 @@ impl Folder {
         let manifest = Arc::new(manifest);
         let before = std::mem::replace(&mut self.manifest, Arc::clone(&manifest));
         let kept: BTreeSet<&str> = manifest.files().map(|(file, _)| file.name.as_str()).collect();
-        let gone = before.files().map(|(file, _)| file.name.clone()).chain(std::mem::take(&mut self.fresh));
+        let written = std::mem::take(&mut self.fresh).into_iter().chain(std::mem::take(&mut self.unsure));
+        let gone = before.files().map(|(file, _)| file.name.clone()).chain(written);
         self.leaving.extend(gone.filter(|name| !kept.contains(name.as_str())));
         self.replaced.push(before);
         self.sweep();
@@ -243,15 +248,19 @@ impl Folder {
         let path = self.files.path(MANIFEST);
         match self.files.fs.rename(&self.files.path(MANIFEST_PART), &path) {
             Ok(()) => {}
-            // Without room nothing was done.
-            Err(error) if no_room(&error) => {
+            // Without room, and where nothing may be written, nothing was done.
+            Err(error) if not_begun(&error) => {
                 self.discard();
                 return Err(FolderError::io("replace", path)(error));
             }
             Err(error) => return Err(self.poisoned(format!("replacing {} failed: {error}", path.display()))),
         }
         self.fresh.remove(MANIFEST_PART);
-        self.sync_folder("after a checkpoint")
+        let synced = self.sync_folder("after a checkpoint");
+        if synced.is_err() {
+            self.unsure.append(&mut self.fresh);
+        }
+        synced
     }
 
     /// A new file, whole and synced; its name is not.
@@ -283,6 +292,9 @@ impl Folder {
     fn sync_folder(&mut self, when: &str) -> Result<(), FolderError> {
         let synced = self.files.fs.sync_dir(self.files.dir());
         synced.map_err(|error| {
+            if out_of_handles(&error) {
+                return FolderError::io("sync the folder", self.files.dir())(error);
+            }
             let dir = self.files.dir().display().to_string();
             self.poisoned(format!("syncing the folder {dir} {when} failed: {error}"))
         })
@@ -303,8 +315,11 @@ impl Folder {
     }
 }
 
-fn no_room(error: &io::Error) -> bool {
-    matches!(error.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded)
+fn not_begun(error: &io::Error) -> bool {
+    matches!(
+        error.kind(),
+        io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded | io::ErrorKind::ReadOnlyFilesystem
+    )
 }
 
 fn read_manifest(fs: &dyn FileSystem, dir: &Path) -> Result<Manifest, FolderError> {

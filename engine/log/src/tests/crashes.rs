@@ -1,7 +1,7 @@
 //! Crashes at any operation and any byte: what was committed is there, and nothing is invented.
 
 use super::*;
-use crate::fs::{Fate, Fault};
+use crate::fs::{FailingFs, Fate, Fault};
 
 /// Appends in commits of one to three records, until something fails. Returns how many records were
 /// acknowledged and how many were ever appended.
@@ -141,7 +141,8 @@ fn a_full_disk_is_refused_and_then_taken() {
 
 #[test]
 fn a_segment_that_cannot_be_made_is_refused_and_then_made() {
-    for operation in 1..=4 {
+    // Made and written; a sync that fails is another matter.
+    for operation in 1..=2 {
         let fs = MemFs::new();
         let (mut writer, _) =
             Writer::open(Arc::new(fs.clone()), dir(), &LogConfig { segment_bytes: 1, ..config() }).unwrap();
@@ -173,4 +174,86 @@ fn a_failed_sync_poisons_the_log_until_a_restart() {
     assert!(matches!(writer.sync(), Err(LogError::Poisoned { .. })));
     fs.crash();
     check(&fs, 1, 2, "after a failed sync");
+}
+
+#[test]
+fn a_failed_sync_of_a_new_segment_or_of_the_folder_poisons_as_well() {
+    // A new segment is made, written, synced, and so is its name; removing one syncs the folder.
+    for operation in [3, 4, 6] {
+        let fs = MemFs::new();
+        let config = LogConfig { segment_bytes: 1, ..config() };
+        let (mut writer, _) = Writer::open(Arc::new(fs.clone()), dir(), &config).unwrap();
+        writer.append(&encoded(&note(1))).unwrap();
+        writer.commit(&no_clock).unwrap();
+        writer.append(&encoded(&note(2))).unwrap();
+        let failed = if operation == 6 {
+            writer.commit(&no_clock).unwrap();
+            fs.fail(2, Fault::Device);
+            writer.forget_before(Lsn(2)).unwrap_err()
+        } else {
+            fs.fail(operation, Fault::Device);
+            writer.commit(&no_clock).unwrap_err()
+        };
+        assert!(matches!(failed, LogError::Poisoned { .. }), "{operation}: {failed}");
+        assert!(matches!(writer.append(&encoded(&note(3))), Err(LogError::Poisoned { .. })), "{operation}");
+    }
+}
+
+#[test]
+fn what_cannot_be_taken_back_is_taken_back_before_anything_else_is_written() {
+    let (fs, told) = (MemFs::new(), Arc::new(std::sync::Mutex::new("")));
+    let command = Arc::clone(&told);
+    let failing = FailingFs::over(Arc::new(fs.clone()), Arc::new(move || command.lock().unwrap().to_string()));
+    let tell = |text| *told.lock().unwrap() = text;
+    for fault in ["write ENOSPC\nchange EIO", "all EROFS", "write EIO\nchange EROFS"] {
+        fs.crash();
+        let (mut writer, found) = Writer::open(Arc::new(failing.clone()), dir(), &config()).unwrap();
+        let last = found.last().0;
+        writer.append(&encoded(&note(last + 1))).unwrap();
+        writer.commit(&no_clock).unwrap();
+        tell(fault);
+        for number in [100, 200] {
+            writer.append(&encoded(&note(number))).unwrap();
+            writer.append(&encoded(&note(number + 1))).unwrap();
+            let error = writer.commit(&no_clock).unwrap_err();
+            assert!(error.is_retryable(), "{fault}: {error}");
+            assert_eq!(matches!(error, LogError::NotTakenBack { .. }), number == 100, "{fault}: {error}");
+        }
+        tell("");
+        assert_eq!(writer.append(&encoded(&note(last + 2))).unwrap(), Lsn(last + 2));
+        writer.commit(&no_clock).unwrap();
+        fs.crash_with(|_, _| Fate::Kept(usize::MAX));
+        check(&fs, last + 2, last + 2, fault);
+    }
+}
+
+#[test]
+fn too_many_open_files_are_refused_and_never_taken_for_a_failed_sync() {
+    let (fs, told) = (MemFs::new(), Arc::new(std::sync::Mutex::new("")));
+    let command = Arc::clone(&told);
+    let failing = FailingFs::over(Arc::new(fs.clone()), Arc::new(move || command.lock().unwrap().to_string()));
+    let config = LogConfig { segment_bytes: 1, ..config() };
+    let (mut writer, _) = Writer::open(Arc::new(failing), dir(), &config).unwrap();
+    let mut number = 0;
+    // The first meets the making of a file, the second the syncing of the folder.
+    for fault in ["", "open EMFILE", "open EMFILE 2"] {
+        number += 1;
+        *told.lock().unwrap() = fault;
+        writer.append(&encoded(&note(number))).unwrap();
+        if !fault.is_empty() {
+            let error = writer.commit(&no_clock).unwrap_err();
+            assert!(matches!(error, LogError::Refused { .. }), "{fault}: {error}");
+            *told.lock().unwrap() = "";
+            assert_eq!(writer.append(&encoded(&note(number))).unwrap(), Lsn(number));
+        }
+        writer.commit(&no_clock).unwrap();
+    }
+    *told.lock().unwrap() = "open EMFILE";
+    let error = writer.forget_before(Lsn(3)).unwrap_err();
+    assert!(!matches!(error, LogError::Poisoned { .. }), "{error}");
+    *told.lock().unwrap() = "";
+    assert_eq!(writer.forget_before(Lsn(3)).unwrap(), 2);
+    fs.crash();
+    let (_, found) = Writer::open(Arc::new(fs), dir(), &config).unwrap();
+    assert_eq!((found.first, found.next), (Lsn(3), Lsn(4)));
 }

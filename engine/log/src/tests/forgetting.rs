@@ -53,7 +53,8 @@ fn a_crash_while_forgetting_leaves_a_log_that_opens() {
 #[test]
 fn what_failed_to_go_goes_the_next_time() {
     for fault in [Fault::Full, Fault::Device] {
-        for operation in 1..=4 {
+        // Removals; behind each, the folder is synced, and should that fail the log stops.
+        for operation in [1, 3] {
             let case = format!("{fault:?} at operation {operation}");
             let (fs, mut writer) = written();
             fs.fail(operation, fault);
