@@ -9,7 +9,7 @@ use std::{
 
 use anyhow::Context;
 use tidewatch_alerts::{RetryPolicy, Route, Routing, SeverityMatch};
-use tidewatch_log::{Commit, DataFolderLock, Log, LogConfig, LogError, Observer, StdFs, Writer};
+use tidewatch_log::{Commit, DataFolderLock, FileSystem, Log, LogConfig, LogError, Observer, Writer};
 use tidewatch_model::{Clock, Span};
 use tidewatch_query::QueryLimits;
 use tidewatch_rules::RuleLimits;
@@ -21,6 +21,7 @@ use tokio::{net::TcpListener, sync::Semaphore, sync::watch, task::JoinHandle};
 
 use crate::{
     checkpoint::{CheckpointThread, Checkpoints},
+    condition::Condition,
     config::{self, Config, ReceiverKind, Severities},
     core::{CoreLimits, Plan},
     front::Front,
@@ -43,6 +44,8 @@ const DRAIN_GRACE: Duration = Duration::from_secs(30);
 /// What the caller of the engine brings.
 pub struct Surroundings {
     pub clock: Arc<dyn Clock>,
+    /// Under the log and the store.
+    pub disk: Arc<dyn FileSystem>,
     pub on_seal: Option<OnSeal>,
     /// Where the built-in receiver `log` writes; standard output where none is given.
     pub alert_log: Option<Box<dyn std::io::Write + Send>>,
@@ -128,6 +131,7 @@ fn rule_limits(config: &Config) -> RuleLimits {
 
 struct LogWatch {
     metrics: Arc<Metrics>,
+    condition: Arc<Condition>,
     ticks: Arc<dyn Ticks>,
 }
 
@@ -137,6 +141,7 @@ impl Observer for LogWatch {
     }
 
     fn committed(&self, commit: &Commit) {
+        self.condition.log_wrote();
         self.metrics.logged(commit.bytes as u64);
         self.metrics.took(Stage::LogAppend, commit.write);
         if commit.synced {
@@ -146,7 +151,7 @@ impl Observer for LogWatch {
     }
 
     fn failed(&self, error: &LogError) {
-        tracing::error!(%error, "the log could not be written; batches are refused");
+        self.condition.log_failed(error);
     }
 }
 
@@ -221,8 +226,10 @@ impl Running {
         let ticks: Arc<dyn Ticks> = Arc::new(MonotonicTicks::new());
         let started_at = surroundings.clock.now();
         let metrics = Arc::new(Metrics::new(started_at, Arc::clone(&ticks)));
+        let condition = Arc::new(Condition::new(Arc::clone(&metrics)));
+        let disk = surroundings.disk;
         let log_dir = config.data_dir.join("log");
-        let (folder, _) = Folder::open(Arc::new(StdFs), &config.data_dir.join("store"))?;
+        let (folder, _) = Folder::open(Arc::clone(&disk), &config.data_dir.join("store"))?;
         recovery::report(folder.findings());
         let in_checkpoint = folder.manifest().applied;
         let log_config = LogConfig {
@@ -231,7 +238,7 @@ impl Running {
             verify_from: folder.manifest().applied.next(),
             ..LogConfig::new(random_id())
         };
-        let (writer, found) = Writer::open(Arc::new(StdFs), &log_dir, &log_config)?;
+        let (writer, found) = Writer::open(Arc::clone(&disk), &log_dir, &log_config)?;
         if let Some(cut) = &found.cut {
             tracing::warn!(file = %cut.file.display(), bytes = cut.bytes, reason = cut.reason,
                 "the end of the log was torn by a crash and was cut; nothing acknowledged was in it");
@@ -244,7 +251,7 @@ impl Running {
         };
         let recovering = {
             let (plan, limits) = (plan.clone(), core_limits(config));
-            let log = recovery::Found { dir: log_dir, id: found.log_id, first: found.first, last: found.last() };
+            let log = recovery::Found { disk, dir: log_dir, id: found.log_id, first: found.first, last: found.last() };
             tokio::task::spawn_blocking(move || {
                 let recovered = recovery::recover(&plan, limits, retry, &folder, &log)?;
                 let checkpoints = Checkpoints::new(folder, log.id, &plan.views)?;
@@ -256,8 +263,10 @@ impl Running {
             tracing::error!(%broken, "a rule does not run; the others do");
         }
 
-        let log = Arc::new(Log::start(writer, Arc::new(LogWatch { metrics: Arc::clone(&metrics), ticks }))?);
-        let checkpoints = CheckpointThread::start(checkpoints, Arc::clone(&log), Arc::clone(&metrics))?;
+        let watch = LogWatch { metrics: Arc::clone(&metrics), condition: Arc::clone(&condition), ticks };
+        let log = Arc::new(Log::start(writer, Arc::new(watch))?);
+        let checkpoints =
+            CheckpointThread::start(checkpoints, Arc::clone(&log), Arc::clone(&metrics), Arc::clone(&condition))?;
         recovered.core.measure(Arc::clone(&metrics));
         let (inbox, events) = inbox(config.ingest.max_in_flight_batches);
         let deliveries = inbox.clone();
@@ -307,6 +316,7 @@ impl Running {
             inbox: inbox.clone(),
             board,
             metrics: Arc::clone(&metrics),
+            condition,
             clock: Arc::clone(&surroundings.clock),
             rules,
             rule_limits: rule_limits(config),

@@ -29,6 +29,7 @@ use tokio::sync::{Semaphore, oneshot};
 use tracing::Instrument;
 
 use crate::{
+    condition::Condition,
     pipeline::{Answer as Applied, Event, Inbox, QUESTIONS_MAX, session_of},
     published::Board,
     telemetry::{Metrics, QueryOutcome, Stage},
@@ -47,6 +48,7 @@ pub struct Front {
     pub inbox: Inbox,
     pub board: Arc<Board>,
     pub metrics: Arc<Metrics>,
+    pub condition: Arc<Condition>,
     pub clock: Arc<dyn Clock>,
     pub rules: Arc<RuleSet>,
     pub rule_limits: RuleLimits,
@@ -220,7 +222,11 @@ impl Engine for Front {
     }
 
     fn ready(&self) -> Result<(), String> {
-        if self.admission.is_closed() { Err("the engine is stopping".to_owned()) } else { Ok(()) }
+        if self.admission.is_closed() { Err("the engine is stopping".to_owned()) } else { self.condition.sound() }
+    }
+
+    fn answers(&self) -> bool {
+        !self.admission.is_closed()
     }
 
     async fn submit(&self, submission: Submission) -> Result<Acknowledgement, Refusal> {

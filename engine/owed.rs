@@ -163,6 +163,14 @@ impl Owed {
         told.into_iter().for_each(|key| self.told(key));
     }
 
+    pub fn ruling(&self, minute: Minute, session: Option<SessionId>) -> Option<&RulingEntry> {
+        self.rulings.get(&(minute, session))
+    }
+
+    pub fn revision(&self, minute: Minute, as_of: Lsn) -> Option<&Revision> {
+        self.revisions.get(&(minute, as_of))
+    }
+
     pub fn rulings(&self) -> impl Iterator<Item = &RulingEntry> {
         self.rulings.values()
     }

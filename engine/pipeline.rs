@@ -7,15 +7,15 @@
 use std::{
     collections::VecDeque,
     sync::{
-        Arc, Mutex, PoisonError,
-        atomic::{AtomicBool, Ordering},
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicBool, AtomicUsize, Ordering},
         mpsc::{Receiver, SyncSender, TrySendError, sync_channel},
     },
 };
 
 use tidewatch_alerts::{Outbox, OutboxEvent, Routing, Transition};
 use tidewatch_log::{Encoded, Journal, JournalTopic, Log, LogError, Record};
-use tidewatch_model::{Clock, EventTime, Lsn, Partition, SessionId, Span};
+use tidewatch_model::{Clock, EventTime, Lsn, Partition, SessionId, Span, limits};
 use tidewatch_query::Reading;
 use tidewatch_sinks::Dispatcher;
 use tokio::sync::{OwnedSemaphorePermit, oneshot};
@@ -95,6 +95,10 @@ pub struct Journals {
     entries: Mutex<VecDeque<Journalled>>,
     /// An event that wakes the pipeline is on its way: one is enough, and more would take the room of records.
     waking: AtomicBool,
+    /// Entries that the log did not take and those that came after them, in order. Tried again with the clock.
+    refused: Mutex<VecDeque<Journalled>>,
+    /// The clock's say, where the log did not take it.
+    unadvanced: AtomicUsize,
 }
 
 impl Journals {
@@ -109,6 +113,23 @@ impl Journals {
     /// The event has come; whatever is put in from now on needs another.
     fn awake(&self) {
         self.waking.store(false, Ordering::Release);
+    }
+
+    /// Keeps an entry that the log did not take. What records cause is bounded, for without the log there are no records;
+    /// news of deliveries is not, and to lose some can only mean a delivery too many, with the same key.
+    fn refuse(&self, entry: Journalled) {
+        let mut refused = self.refused();
+        if refused.len() < limits::JOURNAL_ENTRIES_WAITING_MAX || !matches!(entry, Journalled::Deliveries(_)) {
+            refused.push_back(entry);
+        }
+    }
+
+    fn is_blocked(&self) -> bool {
+        !self.refused().is_empty()
+    }
+
+    fn refused(&self) -> MutexGuard<'_, VecDeque<Journalled>> {
+        self.refused.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn take(&self) -> VecDeque<Journalled> {
@@ -293,11 +314,13 @@ impl Pipeline {
     }
 
     fn tick(&mut self) {
+        self.journal_again();
         let now = self.clock.now();
         if now.since(self.checkpointed.0) >= self.checkpoint_interval {
             self.checkpoint();
             self.checkpointed.0 = now;
         }
+        self.advancing = self.advancing.saturating_sub(self.journals.unadvanced.swap(0, Ordering::AcqRel));
         if self.advancing > 0 {
             return;
         }
@@ -327,9 +350,27 @@ impl Pipeline {
         drop(timer);
     }
 
-    /// Appends a record of our own that comes back as an event.
+    /// Tries again to journal what the log did not take.
+    fn journal_again(&self) {
+        let refused = std::mem::take(&mut *self.journals.refused());
+        self.metrics.set(Gauge::JournalsWaiting, refused.len() as f64);
+        for entry in refused {
+            match entry {
+                Journalled::Ruling { minute, session } => {
+                    self.owed.ruling(minute, session).into_iter().for_each(|entry| self.journal_ruling(entry));
+                }
+                Journalled::Revision { minute, as_of } => {
+                    self.owed.revision(minute, as_of).into_iter().for_each(|revision| self.journal_revision(revision));
+                }
+                Journalled::Transitions(transitions) => self.journal_transitions(transitions),
+                Journalled::Deliveries(events) => self.journal_deliveries(events),
+            }
+        }
+    }
+
+    /// Appends a record of the clock's that comes back as an event.
     fn append(&self, record: Record) {
-        let inbox = self.inbox.clone();
+        let (inbox, journals) = (self.inbox.clone(), Arc::clone(&self.journals));
         match Encoded::new(&record) {
             Ok(encoded) => {
                 let record = Box::new(record);
@@ -341,6 +382,10 @@ impl Pipeline {
                         admitted: None,
                         span: tracing::Span::none(),
                     }),
+                    // The clock says it again at its next tick.
+                    Err(error) if error.is_retryable() => {
+                        journals.unadvanced.fetch_add(1, Ordering::AcqRel);
+                    }
                     Err(error) => tracing::error!(%error, "the log did not take a record of the engine's own"),
                 };
                 self.log.append(encoded, Box::new(then));
@@ -373,6 +418,10 @@ impl Pipeline {
     }
 
     fn journal(&self, topic: JournalTopic, entry: &impl serde::Serialize, done: Journalled) {
+        // What comes after an entry that the log did not take waits behind it.
+        if self.journals.is_blocked() {
+            return self.journals.refuse(done);
+        }
         let encoded = serde_json::to_vec(entry).map_err(|error| error.to_string()).and_then(|json| {
             Encoded::new(&Record::Journal(Journal { topic, json })).map_err(|error| error.to_string())
         });
@@ -381,6 +430,7 @@ impl Pipeline {
                 let (journals, inbox) = (Arc::clone(&self.journals), self.inbox.clone());
                 let then = move |written: Result<Lsn, LogError>| match written {
                     Ok(_) => journals.put(done, &inbox),
+                    Err(error) if error.is_retryable() => journals.refuse(done),
                     Err(error) => tracing::error!(?topic, %error,
                         "the log did not take an entry of a journal; it is journalled after the next start"),
                 };

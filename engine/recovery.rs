@@ -5,7 +5,7 @@ use std::{path::PathBuf, sync::Arc};
 
 use anyhow::{Context, bail};
 use tidewatch_alerts::RetryPolicy;
-use tidewatch_log::{LogError, Reader, Record, Schemas, StdFs};
+use tidewatch_log::{FileSystem, LogError, Reader, Record, Schemas};
 use tidewatch_model::Lsn;
 use tidewatch_store::{Findings, Folder};
 
@@ -16,6 +16,7 @@ use crate::{
 
 /// Which records the log holds, and where.
 pub struct Found {
+    pub disk: Arc<dyn FileSystem>,
     pub dir: PathBuf,
     pub id: u64,
     pub first: Lsn,
@@ -38,7 +39,7 @@ pub fn recover(
     follows(log, manifest.log_id, next)?;
     let schemas = || -> Schemas { [Arc::clone(&plan.stream.schema)].into_iter().collect() };
     let records = |what: &mut dyn FnMut(Lsn, Record) -> anyhow::Result<()>| -> anyhow::Result<()> {
-        for record in Reader::open(Arc::new(StdFs), &log.dir, next, log.last, schemas())? {
+        for record in Reader::open(Arc::clone(&log.disk), &log.dir, next, log.last, schemas())? {
             match record {
                 Ok((lsn, record)) => what(lsn, record)?,
                 Err(error @ LogError::Undecodable { .. }) => {

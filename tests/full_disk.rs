@@ -1,5 +1,5 @@
 //! A real file system, filled to the last byte: ingest refuses and says that it can be tried again, nothing acknowledged is
-//! lost, questions are answered, and when there is room again everything goes on.
+//! lost, questions are answered, and when there is room again everything goes on. And one that is read-only at the start.
 
 use std::process::Command;
 
@@ -17,9 +17,13 @@ pub struct SmallDisk {
 
 impl SmallDisk {
     fn resize(&self, megabytes: u32) {
-        let option = format!("remount,size={megabytes}M");
-        let resized = Command::new("mount").args(["-o", &option]).arg(self.folder.path()).status().unwrap();
-        assert!(resized.success());
+        self.remount(&format!("size={megabytes}M"));
+    }
+
+    fn remount(&self, option: &str) {
+        let option = format!("remount,{option}");
+        let remounted = Command::new("mount").args(["-o", &option]).arg(self.folder.path()).status().unwrap();
+        assert!(remounted.success());
     }
 }
 
@@ -81,4 +85,23 @@ async fn a_full_disk_refuses_and_goes_on_when_there_is_room() {
     let engine = start().await;
     assert_eq!(counted(&engine).await, events + BATCH as i64);
     until("readiness", async || (get(&engine.url("/-/ready")).await.0 == 200).then_some(())).await;
+}
+
+/// While files are open for writing the kernel refuses such a remount: what a disk does that turns read-only by itself
+/// is in `faults`.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_read_only_disk_is_refused_at_the_start() {
+    let Some(folder) = small_disk(16) else { return };
+    let disk = SmallDisk { folder };
+    let setup = Setup::new();
+    let data = disk.folder.path().join("data").display().to_string();
+    let command = || setup.serve(&["--data-dir", &data]);
+    let engine = Engine::of(command()).await;
+    engine.ingest().await.submit(batch(1)).await.unwrap();
+    assert!(engine.terminate().await.success());
+    disk.remount("ro");
+    let (code, said) = Engine::refused(command()).await;
+    assert!(code == 1 && said.contains("Read-only file system"), "{code}: {said}");
+    disk.remount("rw");
+    assert_eq!(counted(&Engine::of(command()).await).await, BATCH as i64);
 }

@@ -2,6 +2,7 @@
 
 mod alerts;
 mod durability;
+mod faults;
 mod full_disk;
 mod hostile;
 mod prometheus;

@@ -15,6 +15,7 @@ use tidewatch_log::Log;
 
 use super::{CheckpointError, Checkpoints, Rest};
 use crate::{
+    condition::Condition,
     core::SavedCore,
     telemetry::{Metrics, Stage},
 };
@@ -39,11 +40,16 @@ pub struct CheckpointThread {
 }
 
 impl CheckpointThread {
-    pub fn start(checkpoints: Checkpoints, log: Arc<Log>, metrics: Arc<Metrics>) -> std::io::Result<Self> {
+    pub fn start(
+        checkpoints: Checkpoints,
+        log: Arc<Log>,
+        metrics: Arc<Metrics>,
+        condition: Arc<Condition>,
+    ) -> std::io::Result<Self> {
         // One waits at most: the next is handed in when the one before is written.
         let (jobs, receiver) = sync_channel(1);
         let busy = Arc::new(AtomicBool::new(false));
-        let worker = Worker { checkpoints, log, metrics, busy: Arc::clone(&busy), merges: true };
+        let worker = Worker { checkpoints, log, metrics, condition, busy: Arc::clone(&busy), merges: true };
         let thread = std::thread::Builder::new().name("checkpoint".to_owned()).spawn(move || worker.run(&receiver))?;
         Ok(Self { jobs, busy, thread })
     }
@@ -75,6 +81,7 @@ struct Worker {
     checkpoints: Checkpoints,
     log: Arc<Log>,
     metrics: Arc<Metrics>,
+    condition: Arc<Condition>,
     busy: Arc<AtomicBool>,
     /// False once a damaged segment stood in the way: what is damaged is left as it is.
     merges: bool,
@@ -125,7 +132,7 @@ impl Worker {
                     }
                 }
                 Err((error, false)) => {
-                    tracing::error!(error, "no checkpoint can be written any more; the log has everything, and grows");
+                    self.condition.checkpoints_stopped(&error);
                     return false;
                 }
             }

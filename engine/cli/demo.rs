@@ -14,6 +14,7 @@ use std::{
 };
 
 use anyhow::{Context, bail};
+use tidewatch_log::StdFs;
 use tidewatch_model::{Clock, EventTime, Minute, Span};
 use tidewatch_traffic::{Incident, Profile, Schedule, Traffic};
 
@@ -98,6 +99,7 @@ async fn show(args: &Args, config: &crate::config::Config, seed: u64) -> anyhow:
     let screen = Arc::new(Screen::new(std::io::stdout().is_terminal()));
     let surroundings = Surroundings {
         clock: Arc::<DemoClock>::clone(&clock),
+        disk: Arc::new(StdFs),
         on_seal: Some(on_seal(start, Arc::clone(&board), Arc::clone(&screen))),
         alert_log: Some(Box::new(
             std::fs::File::create(config.data_dir.join("alerts.jsonl")).context("the alert log cannot be made")?,

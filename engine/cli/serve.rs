@@ -9,6 +9,7 @@ use crate::{
     app::{Running, Surroundings},
     clock::SystemClock,
     config::Environment,
+    disk,
     telemetry::Telemetry,
 };
 
@@ -20,12 +21,18 @@ pub struct Args {
 }
 
 pub async fn run(args: Args) -> anyhow::Result<ExitCode> {
-    let loaded = args.settings.load(&Environment::of_process())?;
+    let environment = Environment::of_process();
+    let loaded = args.settings.load(&environment)?;
     let telemetry = Telemetry::start(&loaded.config.telemetry)?;
     for warning in &loaded.warnings {
         tracing::warn!("{warning}");
     }
-    let surroundings = Surroundings { clock: Arc::new(SystemClock), on_seal: None, alert_log: None };
+    let surroundings = Surroundings {
+        clock: Arc::new(SystemClock),
+        disk: disk::of_environment(&environment)?,
+        on_seal: None,
+        alert_log: None,
+    };
     let served = serve(&loaded.config, surroundings).await;
     telemetry.stop().await;
     served.map(|()| ExitCode::SUCCESS)

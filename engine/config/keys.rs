@@ -61,7 +61,14 @@ pub const VARIABLE_PREFIX: &str = "TIDEWATCH_";
 pub const CONFIG_VARIABLE: &str = "TIDEWATCH_CONFIG";
 
 /// Variables of the same prefix that belong to the clients and to the tests, not to the server's settings.
-pub const FOREIGN_VARIABLES: [&str; 4] = ["TIDEWATCH_SERVER", "TIDEWATCH_REQUIRE", "TIDEWATCH_CASES", "TIDEWATCH_SEED"];
+pub const FOREIGN_VARIABLES: [&str; 6] = [
+    "TIDEWATCH_SERVER",
+    "TIDEWATCH_REQUIRE",
+    "TIDEWATCH_CASES",
+    "TIDEWATCH_SEED",
+    "TIDEWATCH_ROUNDS",
+    "TIDEWATCH_TEST_DISK",
+];
 
 const SECOND: i64 = 1_000;
 const HOUR: i64 = 3_600 * SECOND;

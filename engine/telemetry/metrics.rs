@@ -64,10 +64,14 @@ pub enum Gauge {
     DedupSpanSeconds,
     AlertsFiring,
     DeliveriesWaiting,
+    LogRefusing,
+    LogStopped,
+    CheckpointsStopped,
+    JournalsWaiting,
 }
 
 impl Gauge {
-    pub const ALL: [Self; 9] = [
+    pub const ALL: [Self; 13] = [
         Self::WatermarkSeconds,
         Self::InFlightBatches,
         Self::OpenWindows,
@@ -77,6 +81,10 @@ impl Gauge {
         Self::DedupSpanSeconds,
         Self::AlertsFiring,
         Self::DeliveriesWaiting,
+        Self::LogRefusing,
+        Self::LogStopped,
+        Self::CheckpointsStopped,
+        Self::JournalsWaiting,
     ];
 
     const fn name_and_help(self) -> (&'static str, &'static str) {
@@ -100,6 +108,21 @@ impl Gauge {
             Self::DeliveriesWaiting => {
                 ("tidewatch_deliveries_waiting", "Deliveries of alerts that are not done, retries included.")
             }
+            Self::LogRefusing => (
+                "tidewatch_log_refusing",
+                "1 while the log cannot be written and batches are refused; it passes with its cause, such as a full disk.",
+            ),
+            Self::LogStopped => {
+                ("tidewatch_log_stopped", "1 once the log has stopped for good, as after a failed fsync: restart.")
+            }
+            Self::CheckpointsStopped => (
+                "tidewatch_checkpoints_stopped",
+                "1 once no checkpoint can be written any more; the log has everything, and grows: restart.",
+            ),
+            Self::JournalsWaiting => (
+                "tidewatch_journal_entries_waiting",
+                "Verdicts, transitions and deliveries that the log did not take yet; nobody is told of such transitions.",
+            ),
         }
     }
 }
@@ -155,6 +178,7 @@ pub struct Metrics {
     corrections: Counter,
     log_bytes: Counter,
     log_fsyncs: Counter,
+    log_failures: Counter,
     checkpoints: Counter,
     checkpoint_failures: Counter,
     /// The newest record in a checkpoint.
@@ -181,6 +205,7 @@ impl Metrics {
             corrections: Counter::default(),
             log_bytes: Counter::default(),
             log_fsyncs: Counter::default(),
+            log_failures: Counter::default(),
             checkpoints: Counter::default(),
             checkpoint_failures: Counter::default(),
             checkpointed: AtomicU64::new(0),
@@ -249,6 +274,11 @@ impl Metrics {
 
     pub fn fsynced(&self) {
         self.log_fsyncs.add(1);
+    }
+
+    /// A commit failed: its batches were refused.
+    pub fn log_failed(&self) {
+        self.log_failures.add(1);
     }
 
     /// A checkpoint could not be written: the log keeps what it would hold, and grows.
@@ -358,6 +388,11 @@ impl Metrics {
             ),
             ("tidewatch_log_bytes_total", "Bytes appended to the log.", &self.log_bytes),
             ("tidewatch_log_fsyncs_total", "Times the log waited for the disk.", &self.log_fsyncs),
+            (
+                "tidewatch_log_failures_total",
+                "Commits of the log that failed; their batches were refused.",
+                &self.log_failures,
+            ),
             ("tidewatch_checkpoints_total", "Checkpoints written.", &self.checkpoints),
             (
                 "tidewatch_checkpoint_failures_total",

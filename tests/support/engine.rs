@@ -37,11 +37,12 @@ pub async fn output(mut command: Command) -> Output {
 pub struct Setup {
     pub folder: Folder,
     arguments: Vec<String>,
+    variables: Vec<(String, String)>,
 }
 
 impl Setup {
     pub fn new() -> Self {
-        Self { folder: Folder::new(), arguments: Vec::new() }
+        Self { folder: Folder::new(), arguments: Vec::new(), variables: Vec::new() }
     }
 
     /// With these settings, as they would stand in a file.
@@ -62,6 +63,12 @@ impl Setup {
         self
     }
 
+    /// With a variable in the engine's environment.
+    pub fn variable(mut self, name: &str, value: &str) -> Self {
+        self.variables.push((name.to_owned(), value.to_owned()));
+        self
+    }
+
     pub fn data(&self) -> PathBuf {
         self.folder.path().join("data")
     }
@@ -74,7 +81,7 @@ impl Setup {
             command.arg("--data-dir").arg(data);
         }
         // Nothing of the working folder may be taken for ours, such as `queries`.
-        command.args(&self.arguments).args(more).current_dir(self.folder.path());
+        command.envs(self.variables.iter().cloned()).args(&self.arguments).args(more).current_dir(self.folder.path());
         command
     }
 
@@ -130,7 +137,7 @@ impl Engine {
 
     /// Runs a command that must end by itself with a failure.
     pub async fn refused(command: Command) -> (i32, String) {
-        let mut engine = Self::unready(command);
+        let mut engine = Self::begun(command);
         let ended = until("the engine to refuse its start", async || {
             let ready = engine.log_text().contains("tidewatch is ready");
             assert!(!ready, "the engine started where it should not:\n{}", engine.log_text());
@@ -142,7 +149,8 @@ impl Engine {
         (code, said)
     }
 
-    fn unready(mut command: Command) -> Self {
+    /// Starts it and waits for nothing.
+    pub fn begun(mut command: Command) -> Self {
         let mut child = command.stdout(Stdio::null()).spawn().unwrap();
         let stderr = child.stderr.take().unwrap();
         let log: Arc<Mutex<Vec<String>>> = Arc::default();

@@ -208,3 +208,7 @@ pub const SEGMENT_ROW_GROUP_ROWS: usize = 256 << 10;
 /// Bytes of the manifest: some fifty thousand segments. At the limit: the checkpoint is refused and the one before stays in
 /// force; compaction or retention has to make room.
 pub const MANIFEST_BYTES_MAX: usize = 64 << 20;
+
+/// Entries of journals that wait while the log cannot be written. At the limit: news of deliveries is dropped, which can
+/// only mean a delivery too many after the next start, with the same key.
+pub const JOURNAL_ENTRIES_WAITING_MAX: usize = 65_536;

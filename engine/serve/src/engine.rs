@@ -20,6 +20,11 @@ pub trait Engine: Send + Sync + 'static {
     /// Whether requests can be served now; else why not, in a sentence.
     fn ready(&self) -> Result<(), String>;
 
+    /// Whether questions are answered, also where events are no longer taken.
+    fn answers(&self) -> bool {
+        self.ready().is_ok()
+    }
+
     /// Takes a batch into the log's order. The returned future of the first step ends when the batch has its
     /// place (submitters wait here when the engine is behind); the [`Acknowledgement`] ends when it is durable.
     /// Batches that are admitted one after the other stand in the log in that order.

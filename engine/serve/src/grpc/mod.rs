@@ -5,11 +5,15 @@ mod query;
 mod rules;
 mod status;
 
-use std::{future::Future, sync::Arc, time::Duration};
+use std::{future::Future, io, sync::Arc, time::Duration};
 
+use futures::{Stream, stream};
 use tidewatch_model::limits;
-use tokio::{net::TcpListener, sync::watch};
-use tonic::transport::{Server, server::TcpIncoming};
+use tokio::{
+    net::{TcpListener, TcpStream},
+    sync::watch,
+};
+use tonic::transport::Server;
 use tonic_health::{ServingStatus, server::HealthReporter};
 
 use crate::{
@@ -29,6 +33,9 @@ const GRACE: Duration = Duration::from_secs(10);
 
 /// How often the health service asks the engine whether it is ready.
 const HEALTH_EVERY: Duration = Duration::from_secs(1);
+
+/// The pause after an accept that failed.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
 const STREAM_WINDOW_BYTES: u32 = 1 << 20;
 const CONNECTION_WINDOW_BYTES: u32 = 4 << 20;
@@ -76,9 +83,8 @@ pub async fn serve_grpc(
         // Nobody listens only when the server has ended already.
         let _ = stop.send(true);
     };
-    let incoming = TcpIncoming::from(listener).with_nodelay(Some(true));
     tokio::select! {
-        ended = router.serve_with_incoming_shutdown(incoming, signal) => Ok(ended?),
+        ended = router.serve_with_incoming_shutdown(accepted(listener), signal) => Ok(ended?),
         () = watch_health(edge, reporter, stopping) => {
             tracing::warn!("gRPC calls were still in flight {GRACE:?} after the stop; they are cut off");
             Ok(())
@@ -86,16 +92,19 @@ pub async fn serve_grpc(
     }
 }
 
-/// Keeps the health service true until the grace after a stop has passed.
+/// Keeps the health service true until the grace after a stop has passed. The engine as a whole, and `Ingest`, serve
+/// while it is ready; the other services for as long as it answers.
 async fn watch_health(edge: Edge, reporter: HealthReporter, mut stopping: watch::Receiver<bool>) {
-    const SERVICES: [&str; 5] =
-        ["", "tidewatch.v1.Ingest", "tidewatch.v1.Query", "tidewatch.v1.Rules", "tidewatch.v1.Alerts"];
+    const TAKING: [&str; 2] = ["", "tidewatch.v1.Ingest"];
+    const ANSWERING: [&str; 3] = ["tidewatch.v1.Query", "tidewatch.v1.Rules", "tidewatch.v1.Alerts"];
     loop {
         let stop = *stopping.borrow_and_update();
-        let serving = !stop && edge.engine().ready().is_ok();
-        let status = if serving { ServingStatus::Serving } else { ServingStatus::NotServing };
-        for service in SERVICES {
-            reporter.set_service_status(service, status).await;
+        let status = |serving: bool| if serving && !stop { ServingStatus::Serving } else { ServingStatus::NotServing };
+        let (takes, answers) = (status(edge.engine().ready().is_ok()), status(edge.engine().answers()));
+        for (services, status) in [(&TAKING[..], takes), (&ANSWERING[..], answers)] {
+            for service in services {
+                reporter.set_service_status(*service, status).await;
+            }
         }
         if stop {
             return tokio::time::sleep(GRACE).await;
@@ -105,4 +114,22 @@ async fn watch_health(edge: Edge, reporter: HealthReporter, mut stopping: watch:
             _ = stopping.changed() => {}
         }
     }
+}
+
+/// Connections as they come. Where the process has no file descriptors left it waits instead of asking again at once.
+fn accepted(listener: TcpListener) -> impl Stream<Item = io::Result<TcpStream>> {
+    stream::unfold(listener, |listener| async {
+        loop {
+            match listener.accept().await {
+                Ok((stream, _)) => {
+                    let stream = stream.set_nodelay(true).map(|()| stream);
+                    return Some((stream, listener));
+                }
+                Err(error) => {
+                    tracing::warn!(%error, "a connection could not be accepted");
+                    tokio::time::sleep(ACCEPT_PAUSE).await;
+                }
+            }
+        }
+    })
 }

@@ -1,9 +1,14 @@
 //! The engine's errors as gRPC statuses. The contract in `proto/` lists them.
 
+use std::time::Duration;
+
 use tonic::{Code, Status};
 use tonic_types::{ErrorDetails, StatusExt};
 
 use crate::engine::{QueryError, Refusal};
+
+/// When to try again after a fault whose end nobody knows.
+const UNAVAILABLE_RETRY: Duration = Duration::from_secs(1);
 
 pub(super) fn refused(refusal: &Refusal) -> Status {
     match refusal {
@@ -12,7 +17,11 @@ pub(super) fn refused(refusal: &Refusal) -> Status {
             refusal.to_string(),
             ErrorDetails::with_retry_info(Some(*retry_after)),
         ),
-        Refusal::Unavailable(reason) => Status::unavailable(reason),
+        Refusal::Unavailable(reason) => Status::with_error_details(
+            Code::Unavailable,
+            reason,
+            ErrorDetails::with_retry_info(Some(UNAVAILABLE_RETRY)),
+        ),
         Refusal::Invalid(reason) => Status::invalid_argument(reason),
     }
 }

@@ -1,0 +1,86 @@
+//! `Condition`: what the disk keeps the engine from doing, told in one place to everybody who asks: readiness, metrics
+//! and the trace. It decides nothing about batches; the log does.
+
+use std::sync::{
+    Arc, Mutex, MutexGuard, PoisonError,
+    atomic::{AtomicBool, Ordering},
+};
+
+use tidewatch_log::LogError;
+
+use crate::telemetry::{Gauge, Metrics};
+
+#[derive(Debug)]
+pub struct Condition {
+    metrics: Arc<Metrics>,
+    /// The last commit failed, in a way that can pass.
+    refusing: AtomicBool,
+    stopped: Mutex<Stopped>,
+}
+
+/// What has ended for the life of this process, and why.
+#[derive(Debug, Default)]
+struct Stopped {
+    log: Option<String>,
+    checkpoints: Option<String>,
+}
+
+impl Condition {
+    pub fn new(metrics: Arc<Metrics>) -> Self {
+        for gauge in [Gauge::LogRefusing, Gauge::LogStopped, Gauge::CheckpointsStopped, Gauge::JournalsWaiting] {
+            metrics.set(gauge, 0.0);
+        }
+        Self { metrics, refusing: AtomicBool::new(false), stopped: Mutex::default() }
+    }
+
+    /// The log took a commit.
+    pub fn log_wrote(&self) {
+        if self.refusing.swap(false, Ordering::AcqRel) {
+            self.metrics.set(Gauge::LogRefusing, 0.0);
+            tracing::info!("the log can be written again; batches are taken");
+        }
+    }
+
+    /// The log did not take a commit.
+    pub fn log_failed(&self, error: &LogError) {
+        self.metrics.log_failed();
+        if error.is_retryable() {
+            // Once, not for every batch that is refused meanwhile.
+            if !self.refusing.swap(true, Ordering::AcqRel) {
+                self.metrics.set(Gauge::LogRefusing, 1.0);
+                tracing::error!(%error, "the log cannot be written; batches are refused until it can");
+            }
+            return;
+        }
+        let mut stopped = self.stopped();
+        if stopped.log.is_none() {
+            stopped.log = Some(error.to_string());
+            self.metrics.set(Gauge::LogStopped, 1.0);
+            tracing::error!(%error, "the engine takes no more events; questions are answered; restart it");
+        }
+    }
+
+    /// No checkpoint can be written any more: the log grows, and the next start will take longer.
+    pub fn checkpoints_stopped(&self, reason: &str) {
+        let mut stopped = self.stopped();
+        if stopped.checkpoints.is_none() {
+            stopped.checkpoints =
+                Some(format!("no checkpoint can be written any more; the log has everything, and grows: {reason}"));
+            self.metrics.set(Gauge::CheckpointsStopped, 1.0);
+            tracing::error!(reason, "no checkpoint can be written any more; the log has everything, and grows");
+        }
+    }
+
+    /// Whether all is well but for what passes; else what has stopped and what to do.
+    pub fn sound(&self) -> Result<(), String> {
+        let stopped = self.stopped();
+        let reasons: Vec<&str> =
+            [&stopped.log, &stopped.checkpoints].into_iter().flatten().map(String::as_str).collect();
+        if reasons.is_empty() { Ok(()) } else { Err(reasons.join("; ")) }
+    }
+
+    fn stopped(&self) -> MutexGuard<'_, Stopped> {
+        // Each field is set as a whole.
+        self.stopped.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
