@@ -3,8 +3,10 @@
 mod alerts;
 mod durability;
 mod faults;
+mod flips;
 mod full_disk;
 mod hostile;
+mod kills;
 mod prometheus;
 mod real_data;
 mod streaming_equals_batch;
