@@ -94,7 +94,8 @@ fn run(job: &Job) -> f64 {
     store(operator.end_session(session));
     reader.join().unwrap();
     let snapshot = head.snapshot();
-    let rows = snapshot.views()[0].sealed_rows(Minute::from_index(i64::MIN), Minute::from_index(i64::MAX)).batch;
+    let rows =
+        snapshot.views()[0].sealed_rows(Minute::from_index(i64::MIN), Minute::from_index(i64::MAX)).unwrap().batch;
     let seconds = began.elapsed().as_secs_f64();
     println!(
         "{events} events, {counted} counted, {} rows of minutes, {seconds:.2} s, {:.2} M events/s",

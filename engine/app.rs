@@ -117,6 +117,7 @@ pub fn core_limits(config: &Config) -> CoreLimits {
     CoreLimits {
         ids_max: config.dedup_ids_max,
         head_bytes_max: usize::try_from(config.store.head_bytes_max.bytes()).unwrap_or(usize::MAX),
+        cache_bytes_max: usize::try_from(config.store.cache_bytes_max.bytes()).unwrap_or(usize::MAX),
         raw_bytes_max: usize::try_from(config.store.raw_bytes_max.bytes()).unwrap_or(usize::MAX),
         rules: rule_limits(config),
     }
@@ -254,7 +255,7 @@ impl Running {
             let log = recovery::Found { disk, dir: log_dir, id: found.log_id, first: found.first, last: found.last() };
             tokio::task::spawn_blocking(move || {
                 let recovered = recovery::recover(&plan, limits, retry, &folder, &log)?;
-                let checkpoints = Checkpoints::new(folder, log.id, &plan.views)?;
+                let checkpoints = Checkpoints::new(folder, log.id, &plan.views, recovered.cold.clone())?;
                 anyhow::Ok((recovered, checkpoints))
             })
         };
@@ -289,6 +290,7 @@ impl Running {
         let board = Arc::new(Board::new(Published::of(&recovered.core)));
         let rules = Arc::clone(recovered.core.rules());
         let mut pipeline = Pipeline {
+            condition: Arc::clone(&condition),
             checkpoints,
             checkpoint_interval: config.store.checkpoint_interval,
             checkpointed: (started_at, in_checkpoint),

@@ -22,12 +22,19 @@ pub struct Condition {
 #[derive(Debug, Default)]
 struct Stopped {
     log: Option<String>,
+    views: Option<String>,
     checkpoints: Option<String>,
 }
 
 impl Condition {
     pub fn new(metrics: Arc<Metrics>) -> Self {
-        for gauge in [Gauge::LogRefusing, Gauge::LogStopped, Gauge::CheckpointsStopped, Gauge::JournalsWaiting] {
+        for gauge in [
+            Gauge::LogRefusing,
+            Gauge::LogStopped,
+            Gauge::ViewsStopped,
+            Gauge::CheckpointsStopped,
+            Gauge::JournalsWaiting,
+        ] {
             metrics.set(gauge, 0.0);
         }
         Self { metrics, refusing: AtomicBool::new(false), stopped: Mutex::default() }
@@ -60,6 +67,22 @@ impl Condition {
         }
     }
 
+    /// A minute could not be brought up to date, because older ones could not be read: what is in memory does not follow
+    /// the log any more.
+    pub fn stop_views(&self, reason: &str) {
+        let mut stopped = self.stopped();
+        if stopped.views.is_none() {
+            stopped.views =
+                Some(format!("the views have stopped: {reason}; the log has every event, restart the engine"));
+            self.metrics.set(Gauge::ViewsStopped, 1.0);
+            tracing::error!(reason, "the views have stopped: they do not follow the log any more; restart the engine");
+        }
+    }
+
+    pub fn views_stopped(&self) -> Option<String> {
+        self.stopped().views.clone()
+    }
+
     /// No checkpoint can be written any more: the log grows, and the next start will take longer.
     pub fn checkpoints_stopped(&self, reason: &str) {
         let mut stopped = self.stopped();
@@ -75,7 +98,7 @@ impl Condition {
     pub fn sound(&self) -> Result<(), String> {
         let stopped = self.stopped();
         let reasons: Vec<&str> =
-            [&stopped.log, &stopped.checkpoints].into_iter().flatten().map(String::as_str).collect();
+            [&stopped.log, &stopped.views, &stopped.checkpoints].into_iter().flatten().map(String::as_str).collect();
         if reasons.is_empty() { Ok(()) } else { Err(reasons.join("; ")) }
     }
 

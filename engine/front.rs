@@ -14,6 +14,7 @@ use tidewatch_log::{Encoded, Events, Log, LogError, Record, SessionEnded, Sessio
 use tidewatch_model::{
     Clock, EventTime, Lsn, Minute, Partition, SessionId, Severity, Span, StreamSchema, hash64, limits,
 };
+use tidewatch_promql::SelectError;
 use tidewatch_query::{QueryLimits, Reading};
 use tidewatch_rules::{Outcome, PremiseError, RuleLimits, RuleSet};
 use tidewatch_serve::{
@@ -71,6 +72,9 @@ impl Front {
     }
 
     async fn admit(&self) -> Result<tokio::sync::OwnedSemaphorePermit, Refusal> {
+        if let Some(reason) = self.condition.views_stopped() {
+            return Err(Refusal::Unavailable(reason));
+        }
         let admission = Arc::clone(&self.admission).acquire_owned();
         match tokio::time::timeout(self.admission_wait, admission).await {
             Ok(Ok(permit)) => Ok(permit),
@@ -374,11 +378,14 @@ impl Engine for Front {
         let (from, to, max) = (selection.from_ms, selection.to_ms, selection.samples_max);
         let snapshot = published.snapshot.clone();
         let selected = tokio::task::spawn_blocking(move || {
-            tidewatch_promql::select(&snapshot, |labels| select(&matchers, labels), from, to, max)
+            let of_name: Vec<_> = matchers.iter().filter(|matcher| matcher.label == "__name__").cloned().collect();
+            let wanted_name = |name: &str| select(&of_name, &[("__name__".to_owned(), name.to_owned())]);
+            tidewatch_promql::select(&snapshot, wanted_name, |labels| select(&matchers, labels), from, to, max)
         });
         let series = selected.await.map_err(|error| QueryError::Internal(error.to_string()))?;
-        let series = series.map_err(|over| {
-            QueryError::TooMuch(format!("more than {} samples; ask for fewer series or less time", over.samples_max))
+        let series = series.map_err(|error| match error {
+            SelectError::TooManySamples { .. } => QueryError::TooMuch(error.to_string()),
+            SelectError::Store(_) => QueryError::Internal(error.to_string()),
         })?;
         let sample = |sample: tidewatch_promql::Sample| Sample { ms: sample.ms, value: sample.value };
         let converted = series

@@ -22,6 +22,7 @@ use tokio::sync::{OwnedSemaphorePermit, oneshot};
 
 use crate::{
     checkpoint::{CheckpointThread, Rest},
+    condition::Condition,
     core::{Core, CoreError, Effects, Revision, RulingEntry, SealedView, Session},
     owed::{Journalled, Owed},
     published::{Board, Published},
@@ -147,6 +148,7 @@ pub struct Pipeline {
     pub inbox: Inbox,
     pub board: Arc<Board>,
     pub metrics: Arc<Metrics>,
+    pub condition: Arc<Condition>,
     pub clock: Arc<dyn Clock>,
     pub idle_after: Span,
     pub routing: Routing,
@@ -213,11 +215,19 @@ impl Pipeline {
         if matches!(record, Record::Advance(_)) {
             self.advancing = self.advancing.saturating_sub(1);
         }
+        if self.condition.views_stopped().is_some() {
+            // The log has the record; the next start applies it to a state that is whole.
+            return;
+        }
         let timer = self.metrics.time(Stage::Apply);
         let applied = self.core.apply(lsn, record);
         drop(timer);
         match applied {
             Ok(effects) => self.caused(effects),
+            Err(error @ CoreError::Store(_)) => {
+                self.condition.stop_views(&error.to_string());
+                return;
+            }
             Err(error) => {
                 tracing::error!(%lsn, %error, "a record in the log could not be applied; its events are not counted")
             }
@@ -315,6 +325,7 @@ impl Pipeline {
 
     fn tick(&mut self) {
         self.journal_again();
+        self.note_written();
         let now = self.clock.now();
         if now.since(self.checkpointed.0) >= self.checkpoint_interval {
             self.checkpoint();
@@ -330,9 +341,19 @@ impl Pipeline {
         }
     }
 
+    /// What a checkpoint has on disk need not stay in memory.
+    fn note_written(&mut self) {
+        if let Some(written) = self.checkpoints.take_written() {
+            self.core.saved(written.save, &written.cold);
+            self.board.show(Published::of(&self.core));
+        }
+    }
+
     /// Takes what is new since the last checkpoint, where there is any and the one before is written.
     fn checkpoint(&mut self) {
-        if self.core.applied() == self.checkpointed.1 || !self.checkpoints.is_idle() {
+        // A state that is not whole is never written down.
+        let whole = self.condition.views_stopped().is_none();
+        if self.core.applied() == self.checkpointed.1 || !self.checkpoints.is_idle() || !whole {
             return;
         }
         let timer = self.metrics.time(Stage::Save);

@@ -55,8 +55,14 @@ fn scored(status: String, minute: Minute, value: f64, before: &[f64]) -> StatusS
 /// One count for each minute, zero where there are none.
 fn counts(view: &ViewSnapshot, first: Minute, newest: Minute) -> BTreeMap<String, Vec<u64>> {
     let minutes = (newest.index() - first.index() + 1).max(0) as usize;
-    let rows = view.sealed_rows(first, newest).batch;
     let mut statuses: BTreeMap<String, Vec<u64>> = BTreeMap::new();
+    let rows = match view.sealed_rows(first, newest) {
+        Ok(rows) => rows.batch,
+        Err(error) => {
+            tracing::error!(%error, "the volume of the last hours cannot be shown");
+            return statuses;
+        }
+    };
     let columns = (
         rows.column(0).as_primitive_opt::<TimestampMicrosecondType>(),
         rows.column_by_name("status").and_then(|column| column.as_string_opt::<i32>()),

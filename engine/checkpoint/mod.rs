@@ -3,7 +3,6 @@
 //!
 //! It decides nothing: the core says what is new, and this puts it into files and back.
 
-mod frames;
 mod reading;
 mod state_file;
 mod thread;
@@ -16,7 +15,7 @@ pub use writing::{Checkpoints, Rest};
 
 use serde::{Deserialize, Serialize};
 use tidewatch_model::SessionId;
-use tidewatch_store::FolderError;
+use tidewatch_store::{FolderError, Misfit};
 use tidewatch_views::DomainId;
 
 use crate::core::CoreError;
@@ -27,8 +26,8 @@ pub enum CheckpointError {
     Folder(#[from] FolderError),
     #[error("{file} is whole and not understood: {source}")]
     StateFile { file: String, source: StateFileError },
-    #[error("the columns of {what} do not fit: {reason}")]
-    Columns { what: String, reason: String },
+    #[error(transparent)]
+    Misfit(#[from] Misfit),
     #[error(transparent)]
     Core(#[from] CoreError),
 }
@@ -38,18 +37,17 @@ impl CheckpointError {
     pub fn is_retryable(&self) -> bool {
         matches!(self, Self::Folder(error) if error.is_retryable())
     }
-
-    fn columns(what: &str, reason: impl std::fmt::Display) -> Self {
-        Self::Columns { what: what.to_owned(), reason: reason.to_string() }
-    }
 }
 
-/// What a frame of open rows belongs to.
+/// What a frame belongs to.
 #[derive(Debug, Serialize, Deserialize)]
-struct OpenDescription {
+struct FrameDescription {
     session: Option<SessionId>,
     view: String,
     fingerprint: u64,
+    /// The frame holds no open rows, but what was seen before this hour.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    seen_before: Option<i64>,
 }
 
 /// Whose ids a blob holds, as the manifest has it: `live`, or a session and which of its openings.

@@ -4,12 +4,11 @@ use std::sync::Arc;
 
 use tidewatch_alerts::{Outbox, OutboxState, RetryPolicy};
 use tidewatch_model::Lsn;
-use tidewatch_store::{Folder, FolderError, Manifest, Segment};
-use tidewatch_views::{IdRuns, OpenFrame, PartialRows};
+use tidewatch_store::{Cold, Folder, FolderError, Manifest, SeenBefore, ViewFrames};
+use tidewatch_views::{IdRuns, OpenFrame};
 
 use super::{
-    CheckpointError, OpenDescription, domain_of,
-    frames::ViewFrames,
+    CheckpointError, FrameDescription, domain_of,
     state_file::{self, StateFileError},
 };
 use crate::{
@@ -23,12 +22,14 @@ pub struct Restored {
     pub core: Core,
     pub owed: Owed,
     pub deliveries: Outbox,
+    /// What is on disk, for whoever writes the next checkpoint.
+    pub cold: Cold,
 }
 
 impl Restored {
     /// Before the first record.
-    pub fn blank(plan: &Plan, limits: CoreLimits, retry: RetryPolicy) -> Result<Self, CheckpointError> {
-        Ok(Self { core: Core::new(plan, limits)?, owed: Owed::default(), deliveries: Outbox::new(retry) })
+    fn blank(plan: &Plan, limits: CoreLimits, retry: RetryPolicy, cold: Cold) -> Result<Self, CheckpointError> {
+        Ok(Self { core: Core::new(plan, limits)?, owed: Owed::default(), deliveries: Outbox::new(retry), cold })
     }
 
     /// The next record that the state has not seen.
@@ -39,12 +40,13 @@ impl Restored {
 
 pub fn restore(
     folder: &Folder,
-    manifest: &Manifest,
+    manifest: &Arc<Manifest>,
     plan: &Plan,
     limits: CoreLimits,
     retry: RetryPolicy,
 ) -> Result<Restored, CheckpointError> {
-    let Some(state) = &manifest.state else { return Restored::blank(plan, limits, retry) };
+    let cold = Cold::new(folder.files().clone(), Arc::clone(manifest), limits.cache_bytes_max);
+    let Some(state) = &manifest.state else { return Restored::blank(plan, limits, retry, cold) };
     let views = plan.views.iter().map(|view| ViewFrames::new(Arc::clone(view))).collect::<Result<Vec<_>, _>>()?;
     let bytes = folder.read_blob(state)?;
     let not_understood = |source: StateFileError| CheckpointError::StateFile { file: state.name.clone(), source };
@@ -53,49 +55,45 @@ pub fn restore(
     let owed: OwedState = serde_json::from_slice(owed).map_err(|error| not_understood(error.into()))?;
     let deliveries: OutboxState<'static> =
         serde_json::from_slice(deliveries).map_err(|error| not_understood(error.into()))?;
-    let open: Vec<OpenDescription> = serde_json::from_slice(open).map_err(|error| not_understood(error.into()))?;
-    let open = open.into_iter().zip(frames).filter_map(|(open, frame)| {
-        let view = views.iter().position(|view| view.name() == open.view && view.fingerprint() == open.fingerprint)?;
-        Some(OpenFrame { session: open.session, view, name: open.view, fingerprint: open.fingerprint, frame })
-    });
-    let mut minutes = Vec::with_capacity(views.len());
-    let mut changed = Vec::new();
-    for (at, view) in views.iter().enumerate() {
-        match manifest.views.get(view.name()) {
-            Some(stored) if stored.fingerprint == view.fingerprint() => {
-                minutes.push(read_view(folder, view, &stored.segments)?);
-            }
-            _ => {
-                changed.push(at);
-                minutes.push(Vec::new());
-            }
+    let described: Vec<FrameDescription> =
+        serde_json::from_slice(open).map_err(|error| not_understood(error.into()))?;
+    let mut open = Vec::new();
+    let mut seen: Vec<Option<SeenBefore>> = vec![None; views.len()];
+    for (of, frame) in described.into_iter().zip(frames) {
+        let ours = |view: &ViewFrames| view.name() == of.view && view.fingerprint() == of.fingerprint;
+        let Some((at, view)) = views.iter().enumerate().find(|(_, view)| ours(view)) else { continue };
+        match (of.seen_before, seen.get_mut(at)) {
+            (Some(hour), Some(seen)) => *seen = Some(view.read_seen(hour, &frame)?),
+            _ => open.push(OpenFrame {
+                session: of.session,
+                view: at,
+                name: of.view,
+                fingerprint: of.fingerprint,
+                frame,
+            }),
         }
     }
+    let stored = |view: &ViewFrames| {
+        let stored = manifest.views.get(view.name());
+        stored.is_some_and(|stored| stored.fingerprint == view.fingerprint())
+    };
+    let changed: Vec<usize> = views.iter().enumerate().filter(|(_, view)| !stored(view)).map(|(at, _)| at).collect();
     // What a view of another definition held is not known for this one.
     core.held.retain(|(name, _)| !changed.iter().any(|at| views.get(*at).is_some_and(|view| view.name() == name)));
     let restored = RestoredCore {
         applied: manifest.applied,
         state: core,
-        open: open.collect(),
+        open,
         ids: read_ids(folder, manifest)?,
-        views: minutes,
+        seen,
+        cold: cold.clone(),
         tables: read_tables(folder, manifest)?,
     };
     let mut core = Core::restore(plan, limits, restored)?;
     for at in changed {
         core.rebuild(at)?;
     }
-    Ok(Restored { core, owed: Owed::restore(owed), deliveries: Outbox::restore(retry, deliveries) })
-}
-
-fn read_view(folder: &Folder, view: &ViewFrames, segments: &[Segment]) -> Result<Vec<PartialRows>, CheckpointError> {
-    let mut minutes = Vec::new();
-    for segment in segments {
-        if let Some(batches) = spared(folder.read_segment(segment))? {
-            minutes.extend(view.read(&batches)?);
-        }
-    }
-    Ok(minutes)
+    Ok(Restored { core, owed: Owed::restore(owed), deliveries: Outbox::restore(retry, deliveries), cold })
 }
 
 fn read_tables(folder: &Folder, manifest: &Manifest) -> Result<Vec<Vec<arrow::array::RecordBatch>>, CheckpointError> {

@@ -3,7 +3,7 @@
 
 use std::{
     sync::{
-        Arc,
+        Arc, Mutex, PoisonError,
         atomic::{AtomicBool, Ordering},
         mpsc::{Receiver, RecvTimeoutError, SyncSender, TryRecvError, sync_channel},
     },
@@ -12,6 +12,7 @@ use std::{
 };
 
 use tidewatch_log::Log;
+use tidewatch_store::Cold;
 
 use super::{CheckpointError, Checkpoints, Rest};
 use crate::{
@@ -31,11 +32,20 @@ struct Job {
     rest: Rest,
 }
 
+/// What the newest checkpoint has on disk.
+#[derive(Debug)]
+pub struct Written {
+    /// The number of the save.
+    pub save: u64,
+    pub cold: Cold,
+}
+
 /// Where the pipeline hands checkpoints in.
 #[derive(Debug)]
 pub struct CheckpointThread {
     jobs: SyncSender<Job>,
     busy: Arc<AtomicBool>,
+    written: Arc<Mutex<Option<Written>>>,
     thread: JoinHandle<()>,
 }
 
@@ -49,14 +59,28 @@ impl CheckpointThread {
         // One waits at most: the next is handed in when the one before is written.
         let (jobs, receiver) = sync_channel(1);
         let busy = Arc::new(AtomicBool::new(false));
-        let worker = Worker { checkpoints, log, metrics, condition, busy: Arc::clone(&busy), merges: true };
+        let written = Arc::default();
+        let worker = Worker {
+            checkpoints,
+            log,
+            metrics,
+            condition,
+            busy: Arc::clone(&busy),
+            written: Arc::clone(&written),
+            merges: true,
+        };
         let thread = std::thread::Builder::new().name("checkpoint".to_owned()).spawn(move || worker.run(&receiver))?;
-        Ok(Self { jobs, busy, thread })
+        Ok(Self { jobs, busy, written, thread })
     }
 
     /// Whether the next checkpoint can be handed in.
     pub fn is_idle(&self) -> bool {
         !self.busy.load(Ordering::Acquire)
+    }
+
+    /// What was written since the last call: the newest, where there was more than one.
+    pub fn take_written(&self) -> Option<Written> {
+        self.written.lock().unwrap_or_else(PoisonError::into_inner).take()
     }
 
     /// Hands a checkpoint in; the caller has seen that the thread is idle.
@@ -83,6 +107,7 @@ struct Worker {
     metrics: Arc<Metrics>,
     condition: Arc<Condition>,
     busy: Arc<AtomicBool>,
+    written: Arc<Mutex<Option<Written>>>,
     /// False once a damaged segment stood in the way: what is damaged is left as it is.
     merges: bool,
 }
@@ -98,7 +123,10 @@ impl Worker {
             if matches!(jobs.try_recv(), Err(TryRecvError::Disconnected)) {
                 return;
             }
-            self.merge();
+            self.tell(job.saved.save);
+            if self.merge() {
+                self.tell(job.saved.save);
+            }
             self.busy.store(false, Ordering::Release);
         }
     }
@@ -139,20 +167,27 @@ impl Worker {
         }
     }
 
-    fn merge(&mut self) {
-        for _ in 0..MERGES_MAX {
+    fn tell(&self, save: u64) {
+        let written = Written { save, cold: self.checkpoints.cold() };
+        *self.written.lock().unwrap_or_else(PoisonError::into_inner) = Some(written);
+    }
+
+    /// Whether anything was merged.
+    fn merge(&mut self) -> bool {
+        for merged in 0..MERGES_MAX {
             if !self.merges {
-                return;
+                return merged > 0;
             }
             match self.checkpoints.compact() {
                 Ok(true) => {}
-                Ok(false) => return,
+                Ok(false) => return merged > 0,
                 Err(error) => {
                     self.merges = matches!(&error, CheckpointError::Folder(folder) if folder.is_retryable());
                     tracing::error!(%error, again = self.merges, "segments could not be merged; they are read as they are");
-                    return;
+                    return merged > 0;
                 }
             }
         }
+        true
     }
 }

@@ -7,13 +7,16 @@ use arrow::{
     array::{AsArray, RecordBatch},
     compute,
     datatypes::{DataType, TimestampMicrosecondType},
+    error::ArrowError,
 };
 use tidewatch_alerts::Outbox;
 use tidewatch_model::{EventTime, Lsn, Minute};
-use tidewatch_store::{Contents, Folder, IdRun, Manifest, MergePolicy, Segment, StoredView, in_turn, plan};
+use tidewatch_store::{
+    Cold, Contents, Folder, IdRun, Manifest, MergePolicy, Misfit, Segment, StoredView, ViewFrames, in_turn, plan,
+};
 use tidewatch_views::View;
 
-use super::{CheckpointError, OpenDescription, frames::ViewFrames, owner, state_file};
+use super::{CheckpointError, FrameDescription, owner, state_file};
 use crate::{
     core::{SavedCore, SavedTable, SavedView},
     owed::Owed,
@@ -39,14 +42,21 @@ pub struct Checkpoints {
     folder: Folder,
     log_id: u64,
     views: Vec<ViewFrames>,
+    cold: Cold,
     /// Rows of each table that people were told will not be on disk.
     lost: BTreeMap<&'static str, u64>,
 }
 
 impl Checkpoints {
-    pub fn new(folder: Folder, log_id: u64, views: &[Arc<View>]) -> Result<Self, CheckpointError> {
+    /// `cold` is what was restored.
+    pub fn new(folder: Folder, log_id: u64, views: &[Arc<View>], cold: Cold) -> Result<Self, CheckpointError> {
         let views = views.iter().map(|view| ViewFrames::new(Arc::clone(view)));
-        Ok(Self { folder, log_id, views: views.collect::<Result<_, _>>()?, lost: BTreeMap::new() })
+        Ok(Self { folder, log_id, views: views.collect::<Result<_, _>>()?, cold, lost: BTreeMap::new() })
+    }
+
+    /// What is on disk by now.
+    pub fn cold(&self) -> Cold {
+        self.cold.with_manifest(self.folder.manifest())
     }
 
     /// When this returns, a restart needs no record of the log up to `saved.applied`.
@@ -68,7 +78,7 @@ impl Checkpoints {
             next.tables.insert(table.name.to_owned(), segments);
         }
         next.id_runs = self.write_ids(next.id_runs, saved)?;
-        next.state = Some(self.folder.write_blob("state", &state_bytes(saved, rest)?)?);
+        next.state = Some(self.folder.write_blob("state", &state_bytes(&self.views, saved, rest)?)?);
         self.folder.commit(next)?;
         Ok(())
     }
@@ -179,20 +189,27 @@ impl Checkpoints {
     }
 }
 
-fn external(error: CheckpointError) -> arrow::error::ArrowError {
-    arrow::error::ArrowError::ExternalError(Box::new(error))
+fn external(error: Misfit) -> ArrowError {
+    ArrowError::ExternalError(Box::new(error))
 }
 
-fn state_bytes(saved: &SavedCore, rest: &Rest) -> Result<Vec<u8>, CheckpointError> {
-    let open = saved.open.iter().map(|open| OpenDescription {
+fn state_bytes(views: &[ViewFrames], saved: &SavedCore, rest: &Rest) -> Result<Vec<u8>, CheckpointError> {
+    let open = saved.open.iter().map(|open| FrameDescription {
         session: open.session,
         view: open.name.clone(),
         fingerprint: open.fingerprint,
+        seen_before: None,
     });
+    let mut described: Vec<FrameDescription> = open.collect();
+    let mut frames: Vec<RecordBatch> = saved.open.iter().map(|open| open.frame.clone()).collect();
+    for (view, seen) in views.iter().zip(&saved.views).filter_map(|(view, saved)| Some((view, saved.seen.as_ref()?))) {
+        let (name, fingerprint) = (view.name().to_owned(), view.fingerprint());
+        described.push(FrameDescription { session: None, view: name, fingerprint, seen_before: Some(seen.hour) });
+        frames.push(view.write_seen(seen)?);
+    }
     let not_understood = |source| CheckpointError::StateFile { file: "the state".to_owned(), source };
-    let open = serde_json::to_vec(&open.collect::<Vec<_>>()).map_err(|error| not_understood(error.into()))?;
-    let frames: Vec<RecordBatch> = saved.open.iter().map(|open| open.frame.clone()).collect();
-    state_file::encode_state([&saved.state, &rest.owed, &rest.deliveries, &open], &frames).map_err(not_understood)
+    let described = serde_json::to_vec(&described).map_err(|error| not_understood(error.into()))?;
+    state_file::encode_state([&saved.state, &rest.owed, &rest.deliveries, &described], &frames).map_err(not_understood)
 }
 
 /// The oldest and the newest minute in the first column of times; `None` without rows.

@@ -96,6 +96,8 @@ pub const INGEST_IDLE_AFTER: Key =
 
 pub const STORE_HEAD_BYTES_MAX: Key =
     Key::new("store.head_bytes_max", Form::Size { min: 16 * MIB, max: TIB }, Some("1GiB"));
+pub const STORE_CACHE_BYTES_MAX: Key =
+    Key::new("store.cache_bytes_max", Form::Size { min: 0, max: TIB }, Some("256MiB"));
 pub const STORE_RAW_BYTES_MAX: Key = Key::new("store.raw_bytes_max", Form::Size { min: 0, max: TIB }, Some("256MiB"));
 
 pub const STORE_CHECKPOINT_INTERVAL: Key =
@@ -131,7 +133,7 @@ pub const TELEMETRY_OTLP_ENDPOINT: Key = Key::new("telemetry.otlp_endpoint", For
 pub const TELEMETRY_SERVICE_NAME: Key = Key::new("telemetry.service_name", Form::Text, Some("tidewatch"));
 
 /// Every key, in the order of the documented file.
-pub const KEYS: [&Key; 31] = [
+pub const KEYS: [&Key; 32] = [
     &DATA_DIR,
     &QUERIES_DIR,
     &INSECURE,
@@ -144,6 +146,7 @@ pub const KEYS: [&Key; 31] = [
     &INGEST_ADMISSION_WAIT,
     &INGEST_IDLE_AFTER,
     &STORE_HEAD_BYTES_MAX,
+    &STORE_CACHE_BYTES_MAX,
     &STORE_RAW_BYTES_MAX,
     &STORE_CHECKPOINT_INTERVAL,
     &DEDUP_IDS_MAX,

@@ -73,6 +73,7 @@ pub struct IngestSettings {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct StoreSettings {
     pub head_bytes_max: Size,
+    pub cache_bytes_max: Size,
     pub raw_bytes_max: Size,
     pub checkpoint_interval: Span,
 }

@@ -40,6 +40,7 @@ pub fn validate(raw: &Raw, environment: &Environment, earlier: Vec<Problem>) -> 
         },
         store: StoreSettings {
             head_bytes_max: reader.size(&keys::STORE_HEAD_BYTES_MAX),
+            cache_bytes_max: reader.size(&keys::STORE_CACHE_BYTES_MAX),
             raw_bytes_max: reader.size(&keys::STORE_RAW_BYTES_MAX),
             checkpoint_interval: reader.span(&keys::STORE_CHECKPOINT_INTERVAL),
         },

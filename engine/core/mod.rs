@@ -33,7 +33,7 @@ use tidewatch_log::{Advance, Events, Record};
 use tidewatch_model::{EventTime, Lsn, Minute, Partition, SessionId, Span, limits};
 use tidewatch_query::{Catalog, NamedTable, Reading, Scope};
 use tidewatch_rules::{RuleLimits, RuleSet, Verdict};
-use tidewatch_store::{Head, Snapshot, StoreError};
+use tidewatch_store::{Cold, Head, Snapshot, StoreError};
 use tidewatch_views::{Applied, Operator, OperatorLimits, Sealer, Sequenced, Stream, View};
 
 use crate::telemetry::{Metrics, Stage};
@@ -56,6 +56,8 @@ pub struct Plan {
 pub struct CoreLimits {
     pub ids_max: usize,
     pub head_bytes_max: usize,
+    /// Of minutes that were read back from disk.
+    pub cache_bytes_max: usize,
     pub raw_bytes_max: usize,
     pub rules: RuleLimits,
 }
@@ -196,14 +198,16 @@ impl Core {
                 return Err(CoreError::State(error.to_string()));
             }
         };
-        let views = self.head.take_unsaved().into_iter().zip(oldest);
+        let unsaved = self.head.take_unsaved();
+        let views = unsaved.views.into_iter().zip(oldest).zip(self.head.seen());
         Ok(SavedCore {
             applied: self.applied,
+            save: unsaved.save,
             state,
             open: operator.open,
             ids: operator.ids,
             ids_from: operator.ids_from,
-            views: views.map(|(new, oldest)| SavedView { new, oldest }).collect(),
+            views: views.map(|((new, oldest), seen)| SavedView { new, oldest, seen }).collect(),
             tables: self.tables.save(),
         })
     }
@@ -215,17 +219,13 @@ impl Core {
         let state = saved.state;
         let limits = OperatorLimits { ids_max: limits.ids_max };
         core.operator = Operator::restore(schema, views, limits, state.operator, saved.open, saved.ids)?;
-        for (at, (view, minutes)) in plan.views.iter().zip(saved.views).enumerate() {
+        for (at, (view, seen)) in plan.views.iter().zip(saved.seen).enumerate() {
             let held = state.held.iter().find(|(name, _)| *name == view.meta.name);
             let held = held.map(|(_, held)| held.clone()).unwrap_or_default();
-            // A segment goes with the last of its minutes; some of them may have left before.
-            for minute in minutes.into_iter().filter(|rows| held.contains(rows.minute())) {
-                core.head.add(at, minute)?;
-            }
             let sealed = core.operator.sealed();
-            core.head.restore_held(at, &held, |minute| sealed.contains(minute))?;
+            core.head.restore(at, &held, seen.as_ref(), |minute| sealed.contains(minute))?;
         }
-        core.head.take_unsaved();
+        core.head.saved(0, &saved.cold);
         core.rulings.restore(state.alerts, state.session_alerts, state.newest);
         core.revisions = Revisions::restore(state.revisions);
         core.liveness = Liveness::restore(state.liveness);
@@ -233,6 +233,11 @@ impl Core {
         core.tables.restore(saved.tables)?;
         core.applied = saved.applied;
         Ok(core)
+    }
+
+    /// What was saved under this number is on disk, and can be read there.
+    pub fn saved(&mut self, save: u64, cold: &Cold) {
+        self.head.saved(save, cold);
     }
 
     /// After a restore: ends the alerts of rules that are gone, and answers the transitions.

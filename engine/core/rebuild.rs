@@ -41,7 +41,7 @@ impl Core {
             let sealed = self.operator.sealed();
             let hours = vec![(oldest.index().div_euclid(60), newest.index().div_euclid(60))];
             let held = Held { hours, kept_from: None };
-            self.head.restore_held(view, &held, |minute| minute >= oldest && sealed.contains(minute))?;
+            self.head.add_empty(view, &held, |minute| minute >= oldest && sealed.contains(minute))?;
         }
         let oldest = oldest.map(|minute| minute.start().to_string());
         tracing::info!(view = name, oldest, "a view is new or changed: it was built from raw events");

@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 use tidewatch_alerts::AlertsState;
 use tidewatch_model::{Lsn, Minute, SessionId};
 use tidewatch_rules::Verdict;
-use tidewatch_store::Held;
+use tidewatch_store::{Cold, Held, SeenBefore};
 use tidewatch_views::{DomainId, IdRuns, OpenFrame, OperatorState, PartialRows};
 
 use super::{Session, liveness::LivenessState, revisions::RevisionsState};
@@ -48,12 +48,16 @@ pub struct SavedView {
     pub new: Vec<Arc<PartialRows>>,
     /// Older minutes need not be kept.
     pub oldest: Option<Minute>,
+    /// Of a view that fills gaps, what was seen before its newest hour.
+    pub seen: Option<SeenBefore>,
 }
 
 /// Everything that the records up to `applied` led to, as far as it was not saved before.
 #[derive(Debug)]
 pub struct SavedCore {
     pub applied: Lsn,
+    /// The save's number, by which the core is told that all of it is on disk.
+    pub save: u64,
     /// `CoreState` as JSON.
     pub state: Vec<u8>,
     pub open: Vec<OpenFrame>,
@@ -71,8 +75,10 @@ pub struct RestoredCore {
     pub state: CoreState<'static>,
     pub open: Vec<OpenFrame>,
     pub ids: Vec<IdRuns>,
-    /// For each view its minutes and corrections, in order.
-    pub views: Vec<Vec<PartialRows>>,
+    /// For each view that fills gaps, what was seen before its newest hour.
+    pub seen: Vec<Option<SeenBefore>>,
+    /// Where the views' minutes are.
+    pub cold: Cold,
     /// For each of `TABLES` its rows, in order.
     pub tables: Vec<Vec<RecordBatch>>,
 }

@@ -66,12 +66,13 @@ pub enum Gauge {
     DeliveriesWaiting,
     LogRefusing,
     LogStopped,
+    ViewsStopped,
     CheckpointsStopped,
     JournalsWaiting,
 }
 
 impl Gauge {
-    pub const ALL: [Self; 13] = [
+    pub const ALL: [Self; 14] = [
         Self::WatermarkSeconds,
         Self::InFlightBatches,
         Self::OpenWindows,
@@ -83,6 +84,7 @@ impl Gauge {
         Self::DeliveriesWaiting,
         Self::LogRefusing,
         Self::LogStopped,
+        Self::ViewsStopped,
         Self::CheckpointsStopped,
         Self::JournalsWaiting,
     ];
@@ -115,6 +117,10 @@ impl Gauge {
             Self::LogStopped => {
                 ("tidewatch_log_stopped", "1 once the log has stopped for good, as after a failed fsync: restart.")
             }
+            Self::ViewsStopped => (
+                "tidewatch_views_stopped",
+                "1 once older minutes could not be read to be corrected; the log has every event: restart.",
+            ),
             Self::CheckpointsStopped => (
                 "tidewatch_checkpoints_stopped",
                 "1 once no checkpoint can be written any more; the log has everything, and grows: restart.",

@@ -15,11 +15,11 @@ use tidewatch_log::{
     SessionOpened, Writer,
 };
 use tidewatch_model::{EventTime, Minute, Partition, SessionId, Span};
-use tidewatch_store::{Folder, ViewSnapshot};
+use tidewatch_store::{Cold, Folder, ViewSnapshot};
 use tidewatch_views::{Stream, compile_view};
 
 use super::{
-    events::columns,
+    events::{Times, columns},
     traffic::{Source, Step, Submission},
     views::RandomView,
 };
@@ -48,18 +48,26 @@ pub struct Engine {
 }
 
 impl Engine {
-    pub fn new(stream: Stream, views: &[RandomView], ids_max: usize) -> Result<Self, String> {
+    pub fn new(stream: Stream, views: &[RandomView], times: &Times) -> Result<Self, String> {
         let compiled = views.iter().map(|view| {
             compile_view(&stream, "view.sql", &view.sql())
                 .map(Arc::new)
                 .map_err(|refusal| format!("{refusal}\n{}", view.sql()))
         });
         let plan = Plan { views: compiled.collect::<Result<_, _>>()?, stream, rules: Vec::new() };
-        let limits = CoreLimits { ids_max, head_bytes_max: 1 << 40, raw_bytes_max: 1 << 40, rules: Default::default() };
+        let limits = CoreLimits {
+            ids_max: times.ids_max,
+            head_bytes_max: times.head_bytes_max,
+            cache_bytes_max: times.cache_bytes_max,
+            raw_bytes_max: 1 << 40,
+            rules: Default::default(),
+        };
         let core = Core::new(&plan, limits).map_err(|error| error.to_string())?;
         let fs = MemFs::new();
         let writer = open_log(&fs)?;
-        let checkpoints = checkpoints(open_folder(&fs)?, &plan)?;
+        let folder = open_folder(&fs)?;
+        let cold = Cold::new(folder.files().clone(), folder.manifest(), limits.cache_bytes_max);
+        let checkpoints = checkpoints(folder, &plan, cold)?;
         Ok(Self { plan, limits, fs, writer, checkpoints, core })
     }
 
@@ -138,7 +146,9 @@ impl Engine {
         let rest =
             Rest::of(&Owed::default(), &Outbox::new(RetryPolicy::default())).map_err(|error| error.to_string())?;
         self.checkpoints.write(&saved, &rest).map_err(|error| error.to_string())?;
+        self.core.saved(saved.save, &self.checkpoints.cold());
         while self.checkpoints.compact().map_err(|error| error.to_string())? {}
+        self.core.saved(saved.save, &self.checkpoints.cold());
         self.writer.forget_before(saved.applied.next()).map(|_| ()).map_err(|error| error.to_string())
     }
 
@@ -156,7 +166,7 @@ impl Engine {
         let restored = restored.map_err(|error| error.to_string())?;
         let next = restored.next();
         self.core = restored.core;
-        self.checkpoints = checkpoints(folder, &self.plan)?;
+        self.checkpoints = checkpoints(folder, &self.plan, restored.cold)?;
         let schemas = [Arc::clone(&self.plan.stream.schema)].into_iter().collect();
         let reader = Reader::open(Arc::new(self.fs.clone()), Path::new(DIR), next, last, schemas);
         for read in reader.map_err(|error| error.to_string())? {
@@ -170,20 +180,18 @@ impl Engine {
     pub fn rows(&self) -> Result<Vec<ViewRows>, String> {
         let open = self.core.operator().open_rows();
         let snapshot = self.core.head().snapshot_with_open(open).map_err(|error| error.to_string())?;
-        Ok(snapshot.views().iter().map(|view| view_rows(view)).collect())
+        snapshot.views().iter().map(|view| view_rows(view)).collect()
     }
 }
 
-fn view_rows(view: &ViewSnapshot) -> ViewRows {
+fn view_rows(view: &ViewSnapshot) -> Result<ViewRows, String> {
     let but_last = |batch: &RecordBatch| {
         let columns: Vec<usize> = (0..batch.num_columns() - 1).collect();
         // The columns are the batch's own.
         batch.project(&columns).unwrap()
     };
-    ViewRows {
-        sealed: but_last(&view.sealed_rows(FIRST, LAST).batch),
-        open: but_last(&view.open_rows(FIRST, LAST).batch),
-    }
+    let sealed = view.sealed_rows(FIRST, LAST).map_err(|error| error.to_string())?;
+    Ok(ViewRows { sealed: but_last(&sealed.batch), open: but_last(&view.open_rows(FIRST, LAST).batch) })
 }
 
 fn open_folder(fs: &MemFs) -> Result<Folder, String> {
@@ -191,8 +199,8 @@ fn open_folder(fs: &MemFs) -> Result<Folder, String> {
     opened.map(|(folder, _)| folder).map_err(|error| error.to_string())
 }
 
-fn checkpoints(folder: Folder, plan: &Plan) -> Result<Checkpoints, String> {
-    Checkpoints::new(folder, LOG_ID, &plan.views).map_err(|error| error.to_string())
+fn checkpoints(folder: Folder, plan: &Plan, cold: Cold) -> Result<Checkpoints, String> {
+    Checkpoints::new(folder, LOG_ID, &plan.views, cold).map_err(|error| error.to_string())
 }
 
 fn open_log(fs: &MemFs) -> Result<Writer, String> {

@@ -51,6 +51,9 @@ pub struct Times {
     pub live_for: i64,
     pub numeric_ids: bool,
     pub ids_max: usize,
+    /// Memory for sealed minutes: with little, whatever a checkpoint has is read back from it.
+    pub head_bytes_max: usize,
+    pub cache_bytes_max: usize,
 }
 
 impl Times {
@@ -65,6 +68,8 @@ impl Times {
             correction_horizon: correction_horizon[usize::from(rng.random_bool(0.3))],
             numeric_ids: rng.random_bool(0.2),
             ids_max: if rng.random_bool(0.15) { rng.random_range(3..40) } else { 1_000_000 },
+            head_bytes_max: *[0, 20_000, 1 << 40].choose(rng).unwrap(),
+            cache_bytes_max: *[0, 100_000, 1 << 40].choose(rng).unwrap(),
         }
     }
 

@@ -118,7 +118,7 @@ fn run(seed: u64, batch: &Batch) -> Result<Met, String> {
     let views: Vec<RandomView> =
         (0..rng.random_range(1..=3)).map(|number| views::random(&mut rng, number, tidy)).collect();
     let steps = traffic::random(&mut rng, times, tidy);
-    let engine = Engine::new(times.stream(), &views, times.ids_max)?;
+    let engine = Engine::new(times.stream(), &views, &times)?;
     let mut case = Case {
         batch,
         views,

@@ -67,7 +67,7 @@ fn run(seed: u64, batch: &Batch) -> Result<Met, String> {
         checks: Vec::new(),
         having: false,
     };
-    let mut engine = Engine::new(times.stream(), std::slice::from_ref(&view), times.ids_max)?;
+    let mut engine = Engine::new(times.stream(), std::slice::from_ref(&view), &times)?;
     let mut model = Model::new(times);
     // `rejected` counts what overflowed here: nothing else is of interest.
     let mut met = Met { cases: 1, ..Met::default() };

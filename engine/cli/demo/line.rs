@@ -6,7 +6,7 @@ use arrow::{
 };
 use tidewatch_alerts::{Kind, Transition};
 use tidewatch_model::{Minute, Severity};
-use tidewatch_store::Snapshot;
+use tidewatch_store::{Snapshot, ViewSnapshot};
 
 pub struct Screen {
     colour: bool,
@@ -27,7 +27,7 @@ impl Screen {
     /// One sealed minute.
     pub fn minute(&self, minute: Minute, snapshot: &Snapshot) {
         let Some(view) = snapshot.view("payments_by_status") else { return };
-        let rows = view.sealed_rows(minute.plus(-59), minute).batch;
+        let Some(rows) = read(view, minute.plus(-59), minute) else { return };
         let of = |status: Option<&str>| count(&rows, minute, status);
         let total = of(None);
         let approved = if total > 0 {
@@ -36,7 +36,7 @@ impl Screen {
             "-".to_owned()
         };
         let p95 = snapshot.view("payments_latency").and_then(|view| {
-            let rows = view.sealed_rows(minute, minute).batch;
+            let rows = read(view, minute, minute)?;
             let p95 = rows.column_by_name("latency_p95_us")?.as_primitive_opt::<Float64Type>()?.clone();
             (!p95.is_empty() && p95.is_valid(0)).then(|| format!("{:.0} ms", p95.value(0) / 1_000.0))
         });
@@ -74,6 +74,16 @@ impl Screen {
 fn clock(minute: Minute) -> String {
     let of_day = minute.index().rem_euclid(1_440);
     format!("{:02}:{:02} ", of_day / 60, of_day % 60)
+}
+
+fn read(view: &ViewSnapshot, from: Minute, to: Minute) -> Option<RecordBatch> {
+    match view.sealed_rows(from, to) {
+        Ok(rows) => Some(rows.batch),
+        Err(error) => {
+            tracing::error!(%error, "a minute cannot be shown");
+            None
+        }
+    }
 }
 
 fn count(rows: &RecordBatch, minute: Minute, status: Option<&str>) -> i64 {

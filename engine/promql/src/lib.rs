@@ -2,4 +2,4 @@
 
 mod series;
 
-pub use series::{Sample, Series, TooManySamples, select};
+pub use series::{Labels, Sample, SelectError, Series, select};

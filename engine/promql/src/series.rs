@@ -10,11 +10,11 @@ use std::collections::BTreeMap;
 use arrow::{
     array::{Array, ArrayRef, AsArray, Float64Array},
     compute,
-    datatypes::{DataType, Float64Type},
+    datatypes::{DataType, Float64Type, TimestampMicrosecondType},
     util::display::{ArrayFormatter, FormatOptions},
 };
 use tidewatch_model::Minute;
-use tidewatch_store::{Measure, Rows, Snapshot, ViewSnapshot};
+use tidewatch_store::{Measure, Rows, Snapshot, StoreError, ViewSnapshot};
 
 /// Labels in order of name, `__name__` among them.
 pub type Labels = Vec<(String, String)>;
@@ -31,10 +31,13 @@ pub struct Series {
     pub samples: Vec<Sample>,
 }
 
-/// The selection holds more samples than may be answered at once.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct TooManySamples {
-    pub samples_max: usize,
+/// Why a selection is not answered.
+#[derive(Debug, thiserror::Error)]
+pub enum SelectError {
+    #[error("more than {samples_max} samples; ask for fewer series or less time")]
+    TooManySamples { samples_max: usize },
+    #[error(transparent)]
+    Store(#[from] StoreError),
 }
 
 /// What a measure is exposed as.
@@ -44,30 +47,32 @@ enum Form {
     Counter,
 }
 
-/// Series whose labels `wanted` accepts, with samples of `from_ms ..= to_ms`, in order of labels.
+/// Minutes that are read at once, so that a long range never lies in memory as a whole.
+const PIECE_MINUTES: i64 = 6 * 60;
+
+/// Series whose labels `wanted` accepts, with samples of `from_ms ..= to_ms`, in order of labels. Measures whose name
+/// `wanted_name` does not accept are not read at all.
 pub fn select(
     snapshot: &Snapshot,
+    wanted_name: impl Fn(&str) -> bool,
     wanted: impl Fn(&Labels) -> bool,
     from_ms: i64,
     to_ms: i64,
     samples_max: usize,
-) -> Result<Vec<Series>, TooManySamples> {
+) -> Result<Vec<Series>, SelectError> {
     let mut series = Vec::new();
     let mut room = samples_max;
     for view in snapshot.views().iter().filter(|view| view.meta().exposed) {
         for (at, measure) in view.meta().measures.iter().enumerate() {
             for form in forms(measure) {
-                let name = name_of(view, measure, form);
-                let chosen = chosen_series(view, &name, &wanted);
-                if !chosen.is_empty() {
-                    let samples = samples(view, at, form, &chosen, from_ms, to_ms);
-                    for (number, labels) in chosen {
-                        let Some(samples) = samples.get(&number).filter(|samples| !samples.is_empty()) else {
-                            continue;
-                        };
-                        room = room.checked_sub(samples.len()).ok_or(TooManySamples { samples_max })?;
-                        series.push(Series { labels, samples: samples.clone() });
-                    }
+                let choice = Choice { view, name: name_of(view, measure, form), wanted: &wanted };
+                if !wanted_name(&choice.name) {
+                    continue;
+                }
+                let chosen = samples(&choice, at, form, (from_ms, to_ms), room)?;
+                for (labels, samples) in chosen {
+                    room = room.checked_sub(samples.len()).ok_or(SelectError::TooManySamples { samples_max })?;
+                    series.push(Series { labels, samples });
                 }
             }
         }
@@ -91,38 +96,38 @@ fn name_of(view: &ViewSnapshot, measure: &Measure, form: Form) -> String {
     }
 }
 
-fn chosen_series(view: &ViewSnapshot, name: &str, wanted: impl Fn(&Labels) -> bool) -> BTreeMap<u32, Labels> {
-    let options = FormatOptions::new();
-    let columns: Vec<(&str, &ArrayRef, Option<ArrayFormatter<'_>>)> = view
-        .meta()
-        .keys
-        .iter()
-        .zip(view.keys())
-        .map(|(field, column)| (field.name().as_str(), column, ArrayFormatter::try_new(column, &options).ok()))
-        .collect();
-    let mut chosen = BTreeMap::new();
-    for number in 0..view.series() {
-        let mut labels: Labels = vec![("__name__".to_owned(), name.to_owned())];
-        for (key, column, formatter) in &columns {
-            if column.is_null(number) {
+/// Which series of one measure are wanted.
+struct Choice<'a, W> {
+    view: &'a ViewSnapshot,
+    name: String,
+    wanted: &'a W,
+}
+
+impl<W: Fn(&Labels) -> bool> Choice<'_, W> {
+    /// The labels of a series, if it is wanted. Keys of older minutes are known once these were read.
+    fn labels(&self, keys: &[ArrayRef], number: u32) -> Option<Labels> {
+        let options = FormatOptions::new();
+        let mut labels: Labels = vec![("__name__".to_owned(), self.name.clone())];
+        for (field, column) in self.view.meta().keys.iter().zip(keys) {
+            let row = number as usize;
+            if row >= column.len() || column.is_null(row) {
                 continue;
             }
-            let value = match (column.as_string_opt::<i32>(), formatter) {
-                (Some(text), _) => text.value(number).to_owned(),
-                (None, Some(formatter)) => formatter.value(number).to_string(),
-                (None, None) => continue,
+            let value = match column.as_string_opt::<i32>() {
+                Some(text) => text.value(row).to_owned(),
+                None => match ArrayFormatter::try_new(column, &options) {
+                    Ok(formatter) => formatter.value(row).to_string(),
+                    Err(_) => continue,
+                },
             };
             // To Prometheus an empty label is an absent one.
             if !value.is_empty() {
-                labels.push(((*key).to_owned(), value));
+                labels.push((field.name().clone(), value));
             }
         }
         labels.sort();
-        if wanted(&labels) {
-            chosen.insert(number as u32, labels);
-        }
+        (self.wanted)(&labels).then_some(labels)
     }
-    chosen
 }
 
 /// The minutes whose end lies in `from_ms ..= to_ms`.
@@ -133,47 +138,75 @@ fn minutes_between(from_ms: i64, to_ms: i64) -> (Minute, Minute) {
     (Minute::from_index(first_end.saturating_sub(1)), Minute::from_index(last_end.saturating_sub(1)))
 }
 
-fn samples(
-    view: &ViewSnapshot,
+/// A series while its samples are read.
+#[derive(Default)]
+struct Growing {
+    samples: Vec<Sample>,
+    total: Option<f64>,
+}
+
+fn samples<W: Fn(&Labels) -> bool>(
+    choice: &Choice<'_, W>,
     measure: usize,
     form: Form,
-    chosen: &BTreeMap<u32, Labels>,
-    from_ms: i64,
-    to_ms: i64,
-) -> BTreeMap<u32, Vec<Sample>> {
+    (from_ms, to_ms): (i64, i64),
+    samples_max: usize,
+) -> Result<Vec<(Labels, Vec<Sample>)>, SelectError> {
+    let view = choice.view;
     let (from, to) = minutes_between(from_ms, to_ms);
-    let (read_from, read_to) = match form {
-        Form::Gauge => (from, to),
+    let (Some(oldest), Some(newest)) = (view.oldest_sealed(), view.sealed_through()) else { return Ok(Vec::new()) };
+    let (mut next, last) = match form {
+        Form::Gauge => (from.max(oldest), to.min(newest)),
         // A running sum starts where the data does, and its zero belongs to the minute after it.
-        Form::Counter => (view.oldest_sealed().unwrap_or(from), to.plus(1)),
+        Form::Counter => (oldest, to.plus(1).min(newest)),
     };
-    let rows = view.sealed_rows(read_from, read_to);
-    let Some(values) = values(&rows, view.meta().keys.len() + 1 + measure) else { return BTreeMap::new() };
-    let minutes = rows.batch.column(0);
-    let minutes = minutes.as_primitive::<arrow::datatypes::TimestampMicrosecondType>();
-    let mut series: BTreeMap<u32, (Vec<Sample>, Option<f64>)> = BTreeMap::new();
-    for row in 0..rows.batch.num_rows() {
-        let number = rows.series.get(row).copied().unwrap_or(u32::MAX);
-        if !chosen.contains_key(&number) || values.is_null(row) {
-            continue;
-        }
-        let start_ms = minutes.value(row).div_euclid(1_000);
-        let end_ms = start_ms + 60_000;
-        let (samples, total) = series.entry(number).or_default();
-        let value = match form {
-            Form::Gauge => values.value(row),
-            Form::Counter => {
-                if total.is_none() && (from_ms..=to_ms).contains(&start_ms) {
-                    samples.push(Sample { ms: start_ms, value: 0.0 });
-                }
-                *total.insert(total.unwrap_or(0.0) + values.value(row))
+    let mut series: BTreeMap<u32, Option<(Labels, Growing)>> = BTreeMap::new();
+    let mut count = 0;
+    while next <= last {
+        let piece_end = last.min(next.plus(PIECE_MINUTES - 1));
+        let rows = view.sealed_rows(next, piece_end)?;
+        next = piece_end.next();
+        let Some(values) = values(&rows, view.meta().keys.len() + 1 + measure) else { return Ok(Vec::new()) };
+        let minutes = rows.batch.column(0).as_primitive::<TimestampMicrosecondType>();
+        let keys = view.keys();
+        for (row, number) in rows.series.iter().enumerate() {
+            if values.is_null(row) {
+                continue;
             }
-        };
-        if (from_ms..=to_ms).contains(&end_ms) {
-            samples.push(Sample { ms: end_ms, value });
+            let chosen = series.entry(*number);
+            let chosen =
+                chosen.or_insert_with(|| choice.labels(&keys, *number).map(|labels| (labels, Growing::default())));
+            let Some((_, growing)) = chosen else { continue };
+            let start_ms = minutes.value(row).div_euclid(1_000);
+            count += growing.take(form, start_ms, values.value(row), from_ms..=to_ms);
+            if count > samples_max {
+                return Err(SelectError::TooManySamples { samples_max });
+            }
         }
     }
-    series.into_iter().map(|(number, (samples, _))| (number, samples)).collect()
+    let grown = series.into_values().flatten().map(|(labels, growing)| (labels, growing.samples));
+    Ok(grown.filter(|(_, samples)| !samples.is_empty()).collect())
+}
+
+impl Growing {
+    /// Takes the value of the minute that starts at `start_ms`. Returns how many samples that gave.
+    fn take(&mut self, form: Form, start_ms: i64, value: f64, range: std::ops::RangeInclusive<i64>) -> usize {
+        let before = self.samples.len();
+        let end_ms = start_ms + 60_000;
+        let value = match form {
+            Form::Gauge => value,
+            Form::Counter => {
+                if self.total.is_none() && range.contains(&start_ms) {
+                    self.samples.push(Sample { ms: start_ms, value: 0.0 });
+                }
+                *self.total.insert(self.total.unwrap_or(0.0) + value)
+            }
+        };
+        if range.contains(&end_ms) {
+            self.samples.push(Sample { ms: end_ms, value });
+        }
+        self.samples.len() - before
+    }
 }
 
 fn values(rows: &Rows, column: usize) -> Option<Float64Array> {

@@ -15,7 +15,10 @@ use arrow::{
 use datafusion::{common::Result, logical_expr::Expr, physical_expr::PhysicalExpr};
 use tidewatch_model::{Minute, limits};
 
-use crate::{MinuteTable, Rows, Statistic, minutes::minutes_of};
+use crate::{
+    MinuteTable, Rows, Statistic,
+    minutes::{minutes_of, unread},
+};
 
 /// One `trailing_*` call over a view: a hidden column of the scan.
 #[derive(Clone, Debug)]
@@ -227,7 +230,7 @@ impl Baselines {
         {
             return Ok(Arc::clone(loaded));
         }
-        let loaded = Arc::new(Loaded::new(table.sealed_rows(from, to))?);
+        let loaded = Arc::new(Loaded::new(table.sealed_rows(from, to).map_err(unread)?)?);
         if self.shared {
             let mut kept = self.lock();
             if kept.bytes + loaded.bytes() <= limits::BASELINE_BYTES_MAX {

@@ -27,7 +27,7 @@ pub use named::{Batches, NamedTable};
 pub use plan::{Catalog, Planner, Prepared, Workspace};
 pub use reading::{Reading, Scope};
 pub use statistics::Statistic;
-pub use tidewatch_store::Rows;
+pub use tidewatch_store::{Rows, StoreError};
 pub use view_table::ViewTable;
 
 #[cfg(test)]

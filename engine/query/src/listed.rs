@@ -12,6 +12,7 @@ use arrow::{
 };
 use datafusion::error::DataFusionError;
 use tidewatch_model::{Minute, ViewMeta};
+use tidewatch_store::StoreError;
 
 use crate::{MinuteTable, Rows, minutes::minutes_of};
 
@@ -87,8 +88,8 @@ impl MinuteTable for ListedView {
         self.minutes.first().map(|minute| Minute::from_index(*minute))
     }
 
-    fn sealed_rows(&self, from: Minute, to: Minute) -> Rows {
-        self.range(from, to.min(self.sealed_through))
+    fn sealed_rows(&self, from: Minute, to: Minute) -> Result<Rows, StoreError> {
+        Ok(self.range(from, to.min(self.sealed_through)))
     }
 
     fn open_rows(&self, from: Minute, to: Minute) -> Rows {

@@ -4,7 +4,7 @@ use std::{fmt, sync::Arc};
 
 use arrow::record_batch::RecordBatch;
 use tidewatch_model::{Minute, ViewMeta};
-use tidewatch_store::{Rows, ViewSnapshot};
+use tidewatch_store::{Rows, StoreError, ViewSnapshot};
 
 /// The minutes of one view as they stood at one moment. Implementations never change what they once
 /// answered. Ranges have `from <= to` and may reach beyond what is held, where there simply are no rows.
@@ -20,8 +20,8 @@ pub trait MinuteTable: Send + Sync {
     /// The oldest minute held, sealed or open.
     fn oldest(&self) -> Option<Minute>;
 
-    /// Sealed rows of the minutes `from ..= to`, gaps filled as the view says.
-    fn sealed_rows(&self, from: Minute, to: Minute) -> Rows;
+    /// Sealed rows of the minutes `from ..= to`, gaps filled as the view says. Older ones are read from disk, which may fail.
+    fn sealed_rows(&self, from: Minute, to: Minute) -> Result<Rows, StoreError>;
 
     /// Rows of the minutes `from ..= to` that are still open.
     fn open_rows(&self, from: Minute, to: Minute) -> Rows;
@@ -44,7 +44,7 @@ impl MinuteTable for ViewSnapshot {
         Self::oldest(self)
     }
 
-    fn sealed_rows(&self, from: Minute, to: Minute) -> Rows {
+    fn sealed_rows(&self, from: Minute, to: Minute) -> Result<Rows, StoreError> {
         Self::sealed_rows(self, from, to)
     }
 
@@ -57,6 +57,11 @@ impl fmt::Debug for dyn MinuteTable {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("MinuteTable").field("view", &self.meta().name).finish_non_exhaustive()
     }
+}
+
+/// Rows that the disk did not give.
+pub(crate) fn unread(error: StoreError) -> datafusion::error::DataFusionError {
+    datafusion::error::DataFusionError::External(Box::new(error))
 }
 
 /// The start of each row's minute as a whole number of minutes.

@@ -25,7 +25,7 @@ use datafusion::{
 };
 use tidewatch_model::{Minute, ViewMeta, limits};
 
-use crate::{MinuteTable, Reading, Rows, Trailing, baselines::Loaded, bounds::Bounds};
+use crate::{MinuteTable, Reading, Rows, Trailing, baselines::Loaded, bounds::Bounds, minutes::unread};
 
 #[derive(Clone, Debug)]
 pub struct MinuteScan {
@@ -186,7 +186,7 @@ impl Progress {
             return self.assemble(&opened, 0, |call| opened.trailing(call, 0));
         }
         let start = Minute::from_index(*least).plus(-back);
-        let before = self.table.sealed_rows(start, Minute::from_index(*most));
+        let before = self.table.sealed_rows(start, Minute::from_index(*most)).map_err(unread)?;
         // A filter on `minute` may leave out open minutes that the window still looks at.
         let between = match Minute::from_index(*least) {
             first if first > start => self.table.open_rows(start, first.plus(-1)),

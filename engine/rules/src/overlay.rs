@@ -14,7 +14,7 @@ use arrow::{
     record_batch::RecordBatch,
 };
 use tidewatch_model::{Minute, ViewMeta};
-use tidewatch_query::{MinuteTable, Rows};
+use tidewatch_query::{MinuteTable, Rows, StoreError};
 
 type Supposed<'a> = (&'a BTreeMap<String, String>, &'a BTreeMap<String, f64>);
 
@@ -32,7 +32,7 @@ impl Overlay {
     pub fn new(base: Arc<dyn MinuteTable>, minute: Minute, supposed: Option<Supposed<'_>>) -> Result<Self, ArrowError> {
         let meta = Arc::clone(base.meta());
         let newest = base.sealed_through().unwrap_or(minute.plus(-1));
-        let last = base.sealed_rows(newest, newest);
+        let last = base.sealed_rows(newest, newest).map_err(unread)?;
         let Some((keys, values)) = supposed else {
             let added = Rows { batch: restamped(&last.batch, minute)?, series: last.series };
             return Ok(Self { base, minute, added, kept_keys: None, series: HashMap::new() });
@@ -43,25 +43,27 @@ impl Overlay {
             overlay.number_series()?;
         }
         let last = overlay.added_up(last)?;
-        overlay.added = replaced(&meta, &last, keys, values, minute, overlay.next_series())?;
+        overlay.added = replaced(&meta, &last, keys, values, minute, overlay.next_series()?)?;
         Ok(overlay)
     }
 
     /// A number no series of the view has in what was read here.
-    fn next_series(&self) -> u32 {
-        match &self.kept_keys {
-            Some(_) => self.series.len() as u32,
-            None => {
-                let (Some(oldest), Some(newest)) = (self.base.oldest(), self.base.sealed_through()) else { return 0 };
-                let from = oldest.max(newest.plus(-HISTORY_MINUTES));
-                self.base.sealed_rows(from, newest).series.iter().max().map_or(0, |most| most + 1)
-            }
+    fn next_series(&self) -> Result<u32, ArrowError> {
+        if self.kept_keys.is_some() {
+            return Ok(self.series.len() as u32);
         }
+        let history = self.history()?;
+        Ok(history.and_then(|rows| rows.series.iter().max().copied()).map_or(0, |most| most + 1))
+    }
+
+    /// As far back as rules may look.
+    fn history(&self) -> Result<Option<Rows>, ArrowError> {
+        let (Some(oldest), Some(newest)) = (self.base.oldest(), self.base.sealed_through()) else { return Ok(None) };
+        self.base.sealed_rows(oldest.max(newest.plus(-HISTORY_MINUTES)), newest).map(Some).map_err(unread)
     }
 
     fn number_series(&mut self) -> Result<(), ArrowError> {
-        let (Some(oldest), Some(newest)) = (self.base.oldest(), self.base.sealed_through()) else { return Ok(()) };
-        let rows = self.base.sealed_rows(oldest.max(newest.plus(-HISTORY_MINUTES)), newest);
+        let Some(rows) = self.history()? else { return Ok(()) };
         for key in kept_values(self.base.meta(), &rows.batch, self.kept_keys.as_deref().unwrap_or_default())? {
             let next = self.series.len() as u32;
             self.series.entry(key).or_insert(next);
@@ -119,19 +121,17 @@ impl MinuteTable for Overlay {
         self.base.oldest()
     }
 
-    fn sealed_rows(&self, from: Minute, to: Minute) -> Rows {
+    fn sealed_rows(&self, from: Minute, to: Minute) -> Result<Rows, StoreError> {
         let last = to.min(self.minute.plus(-1));
-        let before = if from <= last { self.base.sealed_rows(from, last) } else { self.none() };
-        let before = self.added_up(before).unwrap_or_else(|_| self.none());
+        let before = if from <= last { self.base.sealed_rows(from, last)? } else { self.none() };
+        let columns_error = |source| StoreError::Columns { view: self.base.meta().name.clone(), source };
+        let before = self.added_up(before).map_err(columns_error)?;
         if !(from <= self.minute && self.minute <= to) {
-            return before;
+            return Ok(before);
         }
         let schema = before.batch.schema();
-        match concat_batches(&schema, [&before.batch, &self.added.batch]) {
-            Ok(batch) => Rows { batch, series: [before.series, self.added.series.clone()].concat() },
-            // Both have the view's schema, so this cannot be; an answer without history is no answer at all.
-            Err(_) => self.none(),
-        }
+        let batch = concat_batches(&schema, [&before.batch, &self.added.batch]).map_err(columns_error)?;
+        Ok(Rows { batch, series: [before.series, self.added.series.clone()].concat() })
     }
 
     fn open_rows(&self, _from: Minute, _to: Minute) -> Rows {
@@ -143,6 +143,10 @@ impl Overlay {
     fn none(&self) -> Rows {
         Rows { batch: RecordBatch::new_empty(Arc::clone(self.base.meta().schema())), series: Vec::new() }
     }
+}
+
+fn unread(error: StoreError) -> ArrowError {
+    ArrowError::ExternalError(Box::new(error))
 }
 
 /// What is not known: NULL, or where the column does not allow that, the empty text or zero.

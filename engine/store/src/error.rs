@@ -3,7 +3,24 @@
 
 use std::{fmt, io, path::PathBuf, sync::Arc};
 
+use arrow::error::ArrowError;
 use tidewatch_model::Minute;
+
+use crate::frames::Misfit;
+
+/// What can go wrong with minutes.
+#[derive(Debug, thiserror::Error)]
+pub enum StoreError {
+    #[error("view `{view}`: minute {minute} could not be computed: {reason}")]
+    Unfinished { view: String, minute: Minute, reason: String },
+    #[error("view `{view}`: its columns do not fit together: {source}")]
+    Columns { view: String, source: ArrowError },
+    #[error(transparent)]
+    Misfit(#[from] Misfit),
+    /// The disk did not answer. What is damaged is none of these: it is reported and left out.
+    #[error("view `{view}`: older minutes cannot be read: {source}")]
+    Unread { view: String, source: FolderError },
+}
 
 #[derive(Clone, Debug, thiserror::Error)]
 pub enum FolderError {

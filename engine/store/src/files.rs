@@ -8,12 +8,13 @@ use std::{
 
 use arrow::array::RecordBatch;
 use tidewatch_log::{FileSystem, ReadFile};
+use tidewatch_model::Minute;
 
 use crate::{
     error::{Affected, Damage, FolderError},
     manifest::FileEntry,
     segment::Segment,
-    verified,
+    verified::{self, Selection},
 };
 
 /// Reads the files that a manifest names. Clones are cheap, and go to other threads; whoever reads keeps the manifest
@@ -40,14 +41,27 @@ impl Files {
     /// All rows of a segment.
     pub fn read_segment(&self, segment: &Segment) -> Result<Vec<RecordBatch>, FolderError> {
         let file = self.open(&segment.file, Some(segment.affected()))?;
-        verified::read(&self.path(&segment.file.name), &*file, segment, None)
+        verified::read(&self.path(&segment.file.name), &*file, segment, Selection::default())
     }
 
     /// All rows of a segment, but only these columns, in the order that they have there. The others are not read; names
     /// that it does not have are passed over, as of columns that came later.
     pub fn read_columns(&self, segment: &Segment, columns: &[&str]) -> Result<Vec<RecordBatch>, FolderError> {
         let file = self.open(&segment.file, Some(segment.affected()))?;
-        verified::read(&self.path(&segment.file.name), &*file, segment, Some(columns))
+        let wanted = Selection { columns: Some(columns), minutes: None };
+        verified::read(&self.path(&segment.file.name), &*file, segment, wanted)
+    }
+
+    /// The rows of a view's segment that belong to these minutes, the last among them; of all columns, or of some.
+    pub fn read_minutes(
+        &self,
+        segment: &Segment,
+        columns: Option<&[&str]>,
+        minutes: (Minute, Minute),
+    ) -> Result<Vec<RecordBatch>, FolderError> {
+        let file = self.open(&segment.file, Some(segment.affected()))?;
+        let wanted = Selection { columns, minutes: Some(minutes) };
+        verified::read(&self.path(&segment.file.name), &*file, segment, wanted)
     }
 
     pub fn read_blob(&self, blob: &FileEntry) -> Result<Vec<u8>, FolderError> {

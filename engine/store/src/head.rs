@@ -1,25 +1,22 @@
 //! `Head`: the writer's side of the store. One owner calls it; readers hold snapshots.
+//!
+//! What was added lies in memory until a save has it on disk and memory is needed: then the hours that changed longest ago
+//! leave, and whoever asks for them reads them back. A correction to a minute on disk brings its hour back into memory.
 
 use std::{collections::BTreeMap, sync::Arc};
 
-use arrow::error::ArrowError;
 use serde::{Deserialize, Serialize};
 use tidewatch_model::{EventTime, Fill, Minute};
-use tidewatch_views::{KeyCodec, PartialRows, View};
+use tidewatch_views::{KeyBytes, PartialRows, View};
 
 use crate::{
-    hour::{Hour, StoredMinute, hour_of, mark, short},
-    series::SeriesTable,
+    cold::{Cold, Wanted},
+    error::StoreError,
+    hour::{Hour, NEVER, Seen, Slot, StoredMinute, hour_of, mark, short},
+    parts::ViewParts,
+    seen,
     snapshot::{OpenMinute, Snapshot, ViewSnapshot},
 };
-
-#[derive(Debug, thiserror::Error)]
-pub enum StoreError {
-    #[error("view `{view}`: minute {minute} could not be computed: {reason}")]
-    Unfinished { view: String, minute: Minute, reason: String },
-    #[error("view `{view}`: its columns do not fit together: {source}")]
-    Columns { view: String, source: ArrowError },
-}
 
 /// What storing a minute told.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -32,13 +29,14 @@ pub struct Stored {
 
 #[derive(Debug)]
 struct ViewHead {
-    view: Arc<View>,
-    codec: KeyCodec,
-    series: SeriesTable,
-    hours: Arc<BTreeMap<i64, Arc<Hour>>>,
+    parts: Arc<ViewParts>,
+    slots: Arc<BTreeMap<i64, Slot>>,
+    cold: Option<Cold>,
+    /// Of the minutes in memory.
     bytes: usize,
     /// What was added since the last save, in order: minutes, and corrections to them.
     unsaved: Vec<Arc<PartialRows>>,
+    unsaved_bytes: usize,
     /// Retention has been kept up to this hour.
     kept_from: Option<i64>,
 }
@@ -52,42 +50,54 @@ pub struct Held {
     pub kept_from: Option<i64>,
 }
 
-impl Held {
-    pub fn contains(&self, minute: Minute) -> bool {
-        let hour = hour_of(minute);
-        self.hours.iter().any(|(first, last)| (*first..=*last).contains(&hour))
-    }
+/// The keys that were seen before an hour, with the minute in which each was seen last: what gaps are filled by.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct SeenBefore {
+    pub hour: i64,
+    pub keys: Vec<(KeyBytes, Minute)>,
 }
 
-/// All views' minutes. `bytes_max` bounds what they hold: beyond it the oldest hour of the largest view goes.
+/// What was added since the save before.
+#[derive(Debug)]
+pub struct Unsaved {
+    /// The save's number: the head is told it once all of this is on disk.
+    pub save: u64,
+    /// For each view its minutes and corrections, in order: whoever adds them all up again has the same minutes.
+    pub views: Vec<Vec<Arc<PartialRows>>>,
+}
+
+/// All views' minutes. `bytes_max` bounds those in memory, as far as they are on disk as well.
 #[derive(Debug)]
 pub struct Head {
     views: Vec<ViewHead>,
     bytes_max: usize,
-    evicted_minutes: u64,
+    /// The number of the next save.
+    save: u64,
+    /// The newest save that is on disk.
+    saved: u64,
 }
 
 impl Head {
     pub fn new(views: &[Arc<View>], bytes_max: usize) -> Result<Self, StoreError> {
-        let views = views.iter().map(|view| {
-            let codec = view.key_codec().map_err(|source| columns_error(view, source))?;
+        let views = views.iter().enumerate().map(|(place, view)| {
             Ok(ViewHead {
-                view: Arc::clone(view),
-                codec,
-                series: SeriesTable::default(),
-                hours: Arc::default(),
+                parts: Arc::new(ViewParts::new(view, place)?),
+                slots: Arc::default(),
+                cold: None,
                 bytes: 0,
                 unsaved: Vec::new(),
+                unsaved_bytes: 0,
                 kept_from: None,
             })
         });
-        Ok(Self { views: views.collect::<Result<_, _>>()?, bytes_max, evicted_minutes: 0 })
+        Ok(Self { views: views.collect::<Result<_, StoreError>>()?, bytes_max, save: 1, saved: 0 })
     }
 
-    /// Adds a sealed minute, or the rows of a correction to it, for the view at `at`.
+    /// Adds a sealed minute, or the rows of a correction to it, for the view at `at`. After an error nothing was added.
     pub fn add(&mut self, at: usize, partial: PartialRows) -> Result<Stored, StoreError> {
+        let save = self.save;
         let Some(head) = self.views.get_mut(at) else { return Ok(Stored::default()) };
-        let stored = head.add(partial)?;
+        let stored = head.add(partial, save)?;
         self.evict();
         Ok(stored)
     }
@@ -96,63 +106,119 @@ impl Head {
     /// replayed does not leave it and stays, as long as there is room.
     pub fn retain(&mut self, watermark: EventTime) {
         for head in &mut self.views {
-            let keep = hour_of(watermark.minus(head.view.meta.retention).minute());
+            let keep = hour_of(watermark.minus(head.parts.view().meta.retention).minute());
             let before = head.kept_from.map_or(keep, |before| before.max(keep));
             let kept = head.kept_from.replace(before).unwrap_or(keep);
-            let leaving: Vec<i64> = head.hours.range(kept..before).map(|(hour, _)| *hour).collect();
-            leaving.into_iter().for_each(|hour| {
-                head.drop_hour(hour);
-            });
+            let leaving: Vec<i64> = head.slots.range(kept..before).map(|(hour, _)| *hour).collect();
+            leaving.into_iter().for_each(|hour| head.forget(hour));
         }
     }
 
-    /// What was added since the last call, for each view in order: whoever adds it all up again has the same minutes.
-    pub fn take_unsaved(&mut self) -> Vec<Vec<Arc<PartialRows>>> {
-        self.views.iter_mut().map(|head| std::mem::take(&mut head.unsaved)).collect()
+    /// Drops every hour of a view before this minute's, such as when the disk has no room for them.
+    pub fn forget_before(&mut self, at: usize, minute: Minute) {
+        let Some(head) = self.views.get_mut(at) else { return };
+        let leaving: Vec<i64> = head.slots.range(..hour_of(minute)).map(|(hour, _)| *hour).collect();
+        leaving.into_iter().for_each(|hour| head.forget(hour));
+    }
+
+    /// What was added since the last call.
+    pub fn take_unsaved(&mut self) -> Unsaved {
+        let taken = Unsaved { save: self.save, views: self.views.iter_mut().map(ViewHead::take_unsaved).collect() };
+        self.save += 1;
+        taken
+    }
+
+    /// Everything that was taken for this save, and for those before it, is on disk, and can be read there.
+    pub fn saved(&mut self, save: u64, cold: &Cold) {
+        self.saved = self.saved.max(save);
+        for head in &mut self.views {
+            head.cold = Some(cold.clone());
+        }
+        self.evict();
     }
 
     /// The hours that each view holds.
     pub fn held(&self) -> Vec<Held> {
-        let held = |head: &ViewHead| Held { hours: ranges(head.hours.keys().copied()), kept_from: head.kept_from };
+        let held = |head: &ViewHead| Held { hours: ranges(head.slots.keys().copied()), kept_from: head.kept_from };
         self.views.iter().map(held).collect()
     }
 
-    /// After the rows of a save were added: the view holds every sealed minute of these hours, also where nothing was in it.
-    pub fn restore_held(&mut self, at: usize, held: &Held, sealed: impl Fn(Minute) -> bool) -> Result<(), StoreError> {
+    /// For each view that fills gaps, what was seen before its newest hour.
+    pub fn seen(&self) -> Vec<Option<SeenBefore>> {
+        self.views.iter().map(ViewHead::seen_before_newest).collect()
+    }
+
+    /// Of a new head: the view holds every sealed minute of these hours, and has them on disk.
+    pub fn restore(
+        &mut self,
+        at: usize,
+        held: &Held,
+        seen: Option<&SeenBefore>,
+        sealed: impl Fn(Minute) -> bool,
+    ) -> Result<(), StoreError> {
+        let Some(head) = self.views.get_mut(at) else { return Ok(()) };
+        head.kept_from = held.kept_from;
+        let mut slots = BTreeMap::new();
+        for hour in held.hours.iter().flat_map(|(first, last)| *first..=*last) {
+            let mut slot = Slot::default();
+            let first = Minute::from_index(hour.saturating_mul(60));
+            (0..60)
+                .map(|at| first.plus(at))
+                .filter(|minute| sealed(*minute))
+                .for_each(|minute| slot.cold.insert(minute));
+            slots.insert(hour, slot);
+        }
+        if let Some(before) = seen
+            && let Some(slot) = slots.get_mut(&before.hour)
+        {
+            let seen_before = Some(head.numbered(before)?);
+            slot.hot = Arc::new(Hour { minutes: BTreeMap::new(), seen_before });
+        }
+        head.slots = Arc::new(slots);
+        Ok(())
+    }
+
+    /// Of a view whose rows were all added again: it holds every sealed minute of these hours, also where nothing was in it.
+    pub fn add_empty(&mut self, at: usize, held: &Held, sealed: impl Fn(Minute) -> bool) -> Result<(), StoreError> {
+        let save = self.save;
         let Some(head) = self.views.get_mut(at) else { return Ok(()) };
         head.kept_from = held.kept_from;
         for hour in held.hours.iter().flat_map(|(first, last)| *first..=*last) {
             for minute in (hour * 60..hour * 60 + 60).map(Minute::from_index) {
-                if sealed(minute) && head.stored(minute).is_none() {
-                    let empty = head.view.no_rows(minute);
-                    head.add(empty)?;
+                if sealed(minute) && !head.holds(minute) {
+                    let empty = head.parts.view().no_rows(minute);
+                    head.add(empty, save)?;
                 }
             }
         }
         Ok(())
     }
 
+    /// What can be read back leaves memory until the rest has room; hours that changed longest ago first.
     fn evict(&mut self) {
+        let saved = self.saved;
         while self.bytes() > self.bytes_max {
-            let Some(largest) = self.views.iter_mut().filter(|v| v.hours.len() > 1).max_by_key(|v| v.bytes) else {
-                return;
-            };
-            self.evicted_minutes += largest.drop_oldest();
+            let leaving =
+                self.views.iter().filter_map(|head| Some((head.bytes, head.leaving(saved)?, head.parts.place)));
+            let Some((_, hour, place)) = leaving.max_by_key(|(bytes, ..)| *bytes) else { return };
+            if let Some(head) = self.views.get_mut(place) {
+                head.cool(hour);
+            }
         }
     }
 
-    /// An estimate of the bytes held.
+    /// An estimate of the bytes in memory.
     pub fn bytes(&self) -> usize {
         self.views.iter().map(|view| view.bytes).sum()
     }
 
-    /// Minutes dropped for want of room, before their retention was over.
-    pub fn evicted_minutes(&self) -> u64 {
-        self.evicted_minutes
+    /// Of these, what no save has taken up yet.
+    pub fn unsaved_bytes(&self) -> usize {
+        self.views.iter().map(|view| view.unsaved_bytes).sum()
     }
 
     pub fn series(&self) -> usize {
-        self.views.iter().map(|view| view.series.len()).sum()
+        self.views.iter().map(|view| view.parts.series.len()).sum()
     }
 
     /// The sealed minutes of every view as they stand.
@@ -166,7 +232,7 @@ impl Head {
             let open = open.into_iter().map(|partial| head.open_minute(partial)).collect::<Result<Vec<_>, _>>()?;
             Ok(Arc::new(head.snapshot(open)))
         });
-        Ok(Snapshot::new(views.collect::<Result<_, _>>()?))
+        Ok(Snapshot::new(views.collect::<Result<_, StoreError>>()?))
     }
 }
 
@@ -182,61 +248,59 @@ fn ranges(numbers: impl Iterator<Item = i64>) -> Vec<(i64, i64)> {
     ranges
 }
 
-fn columns_error(view: &View, source: ArrowError) -> StoreError {
-    StoreError::Columns { view: view.meta.name.clone(), source }
-}
-
 impl ViewHead {
     fn snapshot(&self, open: Vec<OpenMinute>) -> ViewSnapshot {
-        ViewSnapshot::new(
-            Arc::clone(&self.view.meta),
-            Arc::clone(self.series.columns()),
-            self.series.len(),
-            Arc::clone(&self.hours),
-            open,
-        )
+        ViewSnapshot::new(Arc::clone(&self.parts), Arc::clone(&self.slots), self.cold.clone(), open)
     }
 
-    fn finish(&self, partial: PartialRows) -> Result<tidewatch_views::Finished, StoreError> {
+    fn fills(&self) -> bool {
+        matches!(self.parts.view().meta.fill, Fill::Zero { .. })
+    }
+
+    fn take_unsaved(&mut self) -> Vec<Arc<PartialRows>> {
+        self.unsaved_bytes = 0;
+        std::mem::take(&mut self.unsaved)
+    }
+
+    fn holds(&self, minute: Minute) -> bool {
+        let slot = self.slots.get(&hour_of(minute));
+        slot.is_some_and(|slot| slot.cold.contains(minute) || slot.hot.minutes.contains_key(&minute))
+    }
+
+    fn add(&mut self, partial: PartialRows, save: u64) -> Result<Stored, StoreError> {
         let minute = partial.minute();
-        self.view.finish(&self.codec, partial).map_err(|error| StoreError::Unfinished {
-            view: self.view.meta.name.clone(),
-            minute,
-            reason: error.strip_backtrace(),
-        })
-    }
-
-    fn stored(&self, minute: Minute) -> Option<&Arc<StoredMinute>> {
-        self.hours.get(&hour_of(minute))?.minutes.get(&minute)
-    }
-
-    fn add(&mut self, partial: PartialRows) -> Result<Stored, StoreError> {
-        let minute = partial.minute();
-        let before = self.stored(minute).map_or(0, |stored| stored.bytes());
-        let (merged, correction) = match self.stored(minute) {
+        if self.slots.get(&hour_of(minute)).is_some_and(|slot| slot.cold.contains(minute)) {
+            self.warm(hour_of(minute))?;
+            if self.slots.get(&hour_of(minute)).is_some_and(|slot| slot.cold.contains(minute)) {
+                // A part of the minute is damaged. What is added to it is kept, for the day when that is repaired.
+                self.unsaved_bytes += partial.bytes();
+                self.unsaved.push(Arc::new(partial));
+                return Ok(Stored::default());
+            }
+        }
+        let stored = self.slots.get(&hour_of(minute)).and_then(|slot| slot.hot.minutes.get(&minute));
+        let before = stored.map_or(0, |stored| stored.bytes());
+        let (merged, correction) = match stored {
             Some(stored) => {
                 let correction = self.survivors(&stored.partial, partial);
                 (stored.partial.merged(&correction), Some(Arc::new(correction)))
             }
             None => (partial, None),
         };
-        let finished = self.finish(merged)?;
-        let series = self
-            .series
-            .intern(finished.partial.keys(), &finished.keys)
-            .map_err(|source| columns_error(&self.view, source))?;
-        let rows = series.len();
-        let stored = StoredMinute::new(Arc::new(finished.partial), series, finished.measures);
-        self.unsaved.push(correction.unwrap_or_else(|| Arc::clone(&stored.partial)));
+        let (stored, overflowed) = self.parts.stored(merged)?;
+        let rows = stored.series.len();
+        let unsaved = correction.unwrap_or_else(|| Arc::clone(&stored.partial));
+        self.unsaved_bytes += unsaved.bytes();
+        self.unsaved.push(unsaved);
         self.bytes = self.bytes.saturating_sub(before) + stored.bytes();
-        self.put(minute, stored);
-        Ok(Stored { rows, overflowed: finished.overflowed })
+        self.put(minute, stored, save);
+        Ok(Stored { rows, overflowed })
     }
 
     /// Of a correction to a view with HAVING, only keys that are stored can be added to: what the others had before was
     /// not kept, and half a sum would be a wrong number.
     fn survivors(&self, stored: &PartialRows, correction: PartialRows) -> PartialRows {
-        if self.view.having.is_none() {
+        if self.parts.view().having.is_none() {
             return correction;
         }
         let known = |key| stored.keys().binary_search(key).is_ok();
@@ -244,57 +308,122 @@ impl ViewHead {
         correction.select(&places.collect::<Vec<_>>())
     }
 
-    fn put(&mut self, minute: Minute, stored: StoredMinute) {
-        let fills = matches!(self.view.meta.fill, Fill::Zero { .. });
-        let series = stored.series.clone();
-        let hours = Arc::make_mut(&mut self.hours);
+    fn put(&mut self, minute: Minute, stored: StoredMinute, save: u64) {
         let at = hour_of(minute);
-        if !hours.contains_key(&at) {
-            let seen_before = match hours.range(..at).next_back() {
-                Some((_, before)) if fills => before.seen_after(),
-                _ => Vec::new(),
-            };
-            hours.insert(at, Arc::new(Hour { minutes: BTreeMap::new(), seen_before }));
+        if !self.slots.contains_key(&at) {
+            let seen_before = if self.fills() { self.seen_before(at) } else { None };
+            let hot = Arc::new(Hour { minutes: BTreeMap::new(), seen_before });
+            Arc::make_mut(&mut self.slots).insert(at, Slot { hot, ..Slot::default() });
         }
-        if let Some(hour) = hours.get_mut(&at) {
-            Arc::make_mut(hour).minutes.insert(minute, Arc::new(stored));
+        let series = stored.series.clone();
+        let fills = self.fills();
+        let horizon = self.parts.view().fill_horizon.minutes_ceil();
+        let slots = Arc::make_mut(&mut self.slots);
+        if let Some(slot) = slots.get_mut(&at) {
+            Arc::make_mut(&mut slot.hot).minutes.insert(minute, Arc::new(stored));
+            slot.changed = save;
         }
-        if fills {
-            let horizon = hour_of(minute.plus(self.view.fill_horizon.minutes_ceil()));
-            for (_, hour) in hours.range_mut(at + 1..=horizon.max(at + 1)) {
-                let news =
-                    series.iter().filter(|s| hour.seen_before.get(**s as usize).is_none_or(|m| *m < short(minute)));
-                let news: Vec<u32> = news.copied().collect();
-                if !news.is_empty() {
-                    let hour = Arc::make_mut(hour);
-                    news.iter().for_each(|series| mark(&mut hour.seen_before, *series, short(minute)));
+        if !fills {
+            return;
+        }
+        let last = hour_of(minute.plus(horizon)).max(at + 1);
+        for (_, slot) in slots.range_mut(at + 1..=last) {
+            match &slot.hot.seen_before {
+                // What readers found out for themselves may no longer be so.
+                None => slot.version = slot.version.wrapping_add(1),
+                Some(seen) => {
+                    let news = |s: &&u32| seen.get(**s as usize).is_none_or(|before| *before < short(minute));
+                    let news: Vec<u32> = series.iter().filter(news).copied().collect();
+                    if !news.is_empty()
+                        && let Some(seen) = &mut Arc::make_mut(&mut slot.hot).seen_before
+                    {
+                        news.iter().for_each(|series| mark(seen, *series, short(minute)));
+                    }
                 }
             }
         }
     }
 
-    fn drop_oldest(&mut self) -> u64 {
-        self.hours.first_key_value().map(|(hour, _)| *hour).map_or(0, |oldest| self.drop_hour(oldest))
+    /// What was seen before an hour; `None` where the disk does not answer, and then readers look for themselves.
+    fn seen_before(&self, hour: i64) -> Option<Seen> {
+        let snapshot = self.snapshot(Vec::new());
+        match seen::before(&snapshot, hour) {
+            Ok(seen) => Some(Arc::unwrap_or_clone(seen)),
+            Err(error) => {
+                tracing::warn!(%error, "what was seen before an hour could not be looked up; it is asked for again");
+                None
+            }
+        }
     }
 
-    /// Returns how many minutes went.
-    fn drop_hour(&mut self, hour: i64) -> u64 {
-        let Some(hour) = Arc::make_mut(&mut self.hours).remove(&hour) else { return 0 };
-        let bytes: usize = hour.minutes.values().map(|minute| minute.bytes()).sum();
-        self.bytes = self.bytes.saturating_sub(bytes);
-        hour.minutes.len() as u64
+    /// Brings the minutes of an hour that are on disk back into memory, but for those that are damaged.
+    fn warm(&mut self, hour: i64) -> Result<(), StoreError> {
+        let Some(slot) = self.slots.get(&hour) else { return Ok(()) };
+        let Some(cold) = &self.cold else { return Ok(()) };
+        let wanted = Wanted { hour, minutes: slot.cold, version: slot.version };
+        let mut hours = cold.hours(&self.parts, &[wanted])?;
+        let Some(read) = hours.remove(&hour) else { return Ok(()) };
+        self.bytes += read.bytes();
+        if let Some(slot) = Arc::make_mut(&mut self.slots).get_mut(&hour) {
+            let minutes = read.minutes.iter().map(|(minute, stored)| (*minute, Arc::clone(stored)));
+            Arc::make_mut(&mut slot.hot).minutes.extend(minutes);
+            read.minutes.keys().for_each(|minute| slot.cold.remove(*minute));
+        }
+        Ok(())
+    }
+
+    /// The hour that leaves memory next: of those that are on disk as they are, the one that changed longest ago.
+    fn leaving(&self, saved: u64) -> Option<i64> {
+        let on_disk = |slot: &Slot| slot.changed <= saved && !slot.hot.minutes.is_empty();
+        let leaving = self.slots.iter().filter(|(_, slot)| on_disk(slot));
+        leaving.min_by_key(|(hour, slot)| (slot.changed, **hour)).map(|(hour, _)| *hour)
+    }
+
+    /// Lets an hour's minutes go from memory.
+    fn cool(&mut self, hour: i64) {
+        let Some(slot) = Arc::make_mut(&mut self.slots).get_mut(&hour) else { return };
+        let hot = std::mem::take(&mut slot.hot);
+        self.bytes = self.bytes.saturating_sub(hot.bytes());
+        hot.minutes.keys().for_each(|minute| slot.cold.insert(*minute));
+        slot.version = slot.version.wrapping_add(1);
+    }
+
+    fn forget(&mut self, hour: i64) {
+        if let Some(slot) = Arc::make_mut(&mut self.slots).remove(&hour) {
+            self.bytes = self.bytes.saturating_sub(slot.hot.bytes());
+        }
     }
 
     fn open_minute(&self, partial: PartialRows) -> Result<OpenMinute, StoreError> {
         let minute = partial.minute();
-        let finished = self.finish(partial)?;
-        let mut unknown = self.series.len() as u32;
-        let series = finished.partial.keys().iter().map(|key| {
-            self.series.number(key).unwrap_or_else(|| {
-                unknown += 1;
-                unknown - 1
-            })
-        });
-        Ok(OpenMinute { minute, series: series.collect(), keys: finished.keys, measures: finished.measures })
+        let finished = self.parts.finish(partial)?;
+        let series = self.parts.series.intern(finished.partial.keys(), &finished.keys);
+        let series = series.map_err(|source| self.parts.columns_error(source))?;
+        Ok(OpenMinute { minute, series, keys: finished.keys, measures: finished.measures })
+    }
+
+    /// As far as it is known without reading.
+    fn seen_before_newest(&self) -> Option<SeenBefore> {
+        let (hour, slot) = self.slots.last_key_value()?;
+        let seen = slot.hot.seen_before.as_ref()?;
+        let last = |series: u32| seen.get(series as usize).copied().filter(|last| *last != NEVER);
+        let oldest =
+            short(Minute::from_index(hour.saturating_mul(60)).plus(-self.parts.view().fill_horizon.minutes_ceil()));
+        let keys = self.parts.series.keys_of(|series| last(series).is_some_and(|last| last >= oldest));
+        let keys = keys.into_iter().filter_map(|(key, series)| Some((key, Minute::from_index(last(series)?.into()))));
+        let mut keys: Vec<(KeyBytes, Minute)> = keys.collect();
+        keys.sort_unstable();
+        Some(SeenBefore { hour: *hour, keys })
+    }
+
+    fn numbered(&self, before: &SeenBefore) -> Result<Seen, StoreError> {
+        let parts = &self.parts;
+        let keys: Vec<&KeyBytes> = before.keys.iter().map(|(key, _)| key).collect();
+        let columns = parts.frames.codec().decode(&keys).map_err(|source| parts.columns_error(source))?;
+        let shown = parts.view().key_order.iter().filter_map(|at| columns.get(*at).cloned()).collect::<Vec<_>>();
+        let numbers = parts.series.intern(&keys, &shown).map_err(|source| parts.columns_error(source))?;
+        let mut seen = Seen::new();
+        numbers.iter().zip(&before.keys).for_each(|(series, (_, minute))| mark(&mut seen, *series, short(*minute)));
+        Ok(seen)
     }
 }

@@ -1,4 +1,5 @@
-//! `Hour`: up to sixty stored minutes, the unit that snapshots share. A change copies one hour's list, not the minutes.
+//! `Hour`: up to sixty stored minutes, and `Slot`: an hour of a view as the head knows it, in memory or on disk. Hours are the
+//! unit that snapshots share: a change copies one hour's list, not the minutes.
 
 use std::{collections::BTreeMap, sync::Arc};
 
@@ -33,12 +34,73 @@ impl StoredMinute {
 /// Never seen.
 pub const NEVER: i32 = i32::MIN;
 
+/// For each series, the newest minute before some hour in which it had a row; `NEVER` (or beyond the end) for none.
+pub type Seen = Vec<i32>;
+
+/// Minutes of one hour that lie in memory.
 #[derive(Debug, Clone, Default)]
 pub struct Hour {
     pub minutes: BTreeMap<Minute, Arc<StoredMinute>>,
-    /// For each series, the newest minute before this hour in which it had a row; `NEVER` (or beyond the end) for none.
-    /// Kept only for views that fill gaps.
-    pub seen_before: Vec<i32>,
+    /// Kept only for views that fill gaps, and only where it is known without reading: otherwise whoever reads looks back.
+    pub seen_before: Option<Seen>,
+}
+
+impl Hour {
+    pub fn bytes(&self) -> usize {
+        self.minutes.values().map(|minute| minute.bytes()).sum()
+    }
+
+    /// Notes every row of the minutes in memory.
+    pub fn mark(&self, seen: &mut Seen) {
+        for (minute, stored) in &self.minutes {
+            stored.series.iter().for_each(|series| mark(seen, *series, short(*minute)));
+        }
+    }
+}
+
+/// One hour of a view: some of its minutes in memory, the others on disk.
+#[derive(Debug, Clone, Default)]
+pub struct Slot {
+    pub hot: Arc<Hour>,
+    /// The minutes of this hour that are on disk and not in memory.
+    pub cold: Mask,
+    /// Grows whenever what is on disk of this hour, or what was seen before it, becomes another. What readers keep of it is
+    /// kept under this number.
+    pub version: u32,
+    /// The save that takes up the newest change to this hour.
+    pub changed: u64,
+}
+
+/// A set of the minutes of one hour.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash)]
+pub struct Mask(u64);
+
+impl Mask {
+    pub fn is_empty(self) -> bool {
+        self.0 == 0
+    }
+
+    pub fn contains(self, minute: Minute) -> bool {
+        self.0 & bit(minute) != 0
+    }
+
+    pub fn insert(&mut self, minute: Minute) {
+        self.0 |= bit(minute);
+    }
+
+    pub fn remove(&mut self, minute: Minute) {
+        self.0 &= !bit(minute);
+    }
+
+    /// The minutes of the set, in order, in the hour `hour`.
+    pub fn minutes(self, hour: i64) -> impl DoubleEndedIterator<Item = Minute> {
+        let first = Minute::from_index(hour.saturating_mul(60));
+        (0..60).filter(move |at| self.0 & (1 << at) != 0).map(move |at| first.plus(at))
+    }
+}
+
+fn bit(minute: Minute) -> u64 {
+    1 << minute.index().rem_euclid(60)
 }
 
 /// The hour that a minute belongs to.
@@ -46,24 +108,13 @@ pub fn hour_of(minute: Minute) -> i64 {
     minute.index().div_euclid(60)
 }
 
-/// A minute as it is kept in `seen_before`: 32 bits reach to the year 6053.
+/// A minute as it is kept in `Seen`: 32 bits reach to the year 6053.
 pub fn short(minute: Minute) -> i32 {
     i32::try_from(minute.index()).unwrap_or(i32::MAX)
 }
 
-impl Hour {
-    /// `seen_before` of the hour that follows.
-    pub fn seen_after(&self) -> Vec<i32> {
-        let mut seen = self.seen_before.clone();
-        for (minute, stored) in &self.minutes {
-            stored.series.iter().for_each(|series| mark(&mut seen, *series, short(*minute)));
-        }
-        seen
-    }
-}
-
 /// Notes that a series had a row in a minute.
-pub fn mark(seen: &mut Vec<i32>, series: u32, minute: i32) {
+pub fn mark(seen: &mut Seen, series: u32, minute: i32) {
     let at = series as usize;
     if seen.len() <= at {
         seen.resize(at + 1, NEVER);

@@ -1,16 +1,22 @@
-//! The store: what the views produced, minute by minute, kept in columnar memory, and immutable
-//! snapshots of it for readers; on disk, segments and the manifest that makes them visible at once
-//! (FORMAT.md). It knows nothing of SQL: a view hands it rows that are finished.
+//! The store: what the views produced, minute by minute: recent hours in columnar memory, older ones in segments on disk, which
+//! the manifest makes visible at once (FORMAT.md), and immutable snapshots of both for readers. It knows nothing of
+//! SQL: a view hands it rows that are finished.
 
+mod cache;
+mod cold;
 mod compaction;
+mod damages;
 mod error;
 mod files;
 mod folder;
+mod frames;
 mod head;
 mod hour;
 mod manifest;
 mod name;
+mod parts;
 mod reading;
+mod seen;
 mod segment;
 mod series;
 mod snapshot;
@@ -21,11 +27,14 @@ mod disk_tests;
 #[cfg(test)]
 mod tests;
 
+pub use cold::Cold;
 pub use compaction::{Merge, MergePolicy, in_turn, plan};
-pub use error::{Affected, Damage, FolderError};
+pub use damages::Damages;
+pub use error::{Affected, Damage, FolderError, StoreError};
 pub use files::Files;
 pub use folder::{Findings, Folder};
-pub use head::{Head, Held, StoreError, Stored};
+pub use frames::{Misfit, ViewFrames};
+pub use head::{Head, Held, SeenBefore, Stored, Unsaved};
 pub use manifest::{FileEntry, IdRun, MANIFEST_VERSION, Manifest, StoredView};
 pub use segment::{Chunk, Contents, EncodedSegment, Segment};
 pub use snapshot::{OpenMinute, Rows, Snapshot, ViewSnapshot};

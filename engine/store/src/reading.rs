@@ -1,6 +1,6 @@
 //! Reading rows out of a snapshot, with gaps filled: a projection at read time, never stored.
 
-use std::sync::Arc;
+use std::{collections::BTreeMap, sync::Arc};
 
 use arrow::{
     array::{
@@ -13,7 +13,10 @@ use arrow::{
 use tidewatch_model::{Fill, Measure, Minute, ViewMeta};
 
 use crate::{
-    hour::{Hour, NEVER, StoredMinute, hour_of, mark, short},
+    cold::Wanted,
+    error::StoreError,
+    hour::{Hour, NEVER, Seen, Slot, StoredMinute, hour_of, mark, short},
+    seen,
     snapshot::{Rows, ViewSnapshot},
 };
 
@@ -62,39 +65,78 @@ impl<'a> Plan<'a> {
     }
 }
 
-pub fn sealed(view: &ViewSnapshot, from: Minute, to: Minute) -> Rows {
+pub fn sealed(view: &ViewSnapshot, from: Minute, to: Minute) -> Result<Rows, StoreError> {
     let mut plan = Plan::default();
+    if to < from {
+        return Ok(collect(view, plan));
+    }
+    let hours = hours(view, from, to)?;
     match view.meta().fill {
         Fill::None => {
-            for hour in view.hours.range(hour_of(from)..=hour_of(to)).map(|(_, hour)| hour) {
-                hour.minutes.range(from..=to).for_each(|(minute, stored)| plan.add_present(*minute, stored));
+            for hour in &hours {
+                let between = hour.minutes.iter().filter(|(minute, _)| (from..=to).contains(minute));
+                between.for_each(|(minute, stored)| plan.add_present(*minute, stored));
             }
         }
-        Fill::Zero { horizon } => fill(view, from, to, horizon.minutes_ceil(), &mut plan),
+        Fill::Zero { horizon } => {
+            let seen = match hours.first() {
+                Some(first) => Arc::unwrap_or_clone(seen::before(view, first.at)?),
+                None => Seen::new(),
+            };
+            fill(&hours, seen, (from, to), horizon.minutes_ceil(), &mut plan);
+        }
     }
-    collect(view, plan)
+    Ok(collect(view, plan))
 }
 
-fn fill<'a>(view: &'a ViewSnapshot, from: Minute, to: Minute, horizon: i64, plan: &mut Plan<'a>) {
-    let mut seen: Option<Vec<i32>> = None;
-    for hour in view.hours.range(hour_of(from)..=hour_of(to)).map(|(_, hour)| hour) {
-        let mut current = seen.take().unwrap_or_else(|| hour.seen_before.clone());
-        merge_seen(&mut current, hour);
+/// An hour with all of its minutes up to the end of a range, wherever they came from.
+struct WholeHour {
+    at: i64,
+    minutes: BTreeMap<Minute, Arc<StoredMinute>>,
+    seen_before: Option<Arc<Hour>>,
+}
+
+/// The hours that hold minutes of `from ..= to`. Those on disk are read.
+fn hours(view: &ViewSnapshot, from: Minute, to: Minute) -> Result<Vec<WholeHour>, StoreError> {
+    let slots: Vec<(i64, &Slot)> =
+        view.slots.range(hour_of(from)..=hour_of(to)).map(|(hour, slot)| (*hour, slot)).collect();
+    let wanted: Vec<Wanted> = slots
+        .iter()
+        .filter(|(hour, slot)| slot.cold.minutes(*hour).next().is_some_and(|first| first <= to))
+        .filter(|(hour, slot)| slot.cold.minutes(*hour).next_back().is_some_and(|last| from <= last) || fills(view))
+        .map(|(hour, slot)| Wanted { hour: *hour, minutes: slot.cold, version: slot.version })
+        .collect();
+    let mut read = match &view.cold {
+        Some(cold) if !wanted.is_empty() => cold.hours(&view.parts, &wanted)?,
+        _ => BTreeMap::new(),
+    };
+    let whole = slots.into_iter().map(|(at, slot)| {
+        let cold = read.remove(&at);
+        let both = cold.iter().flat_map(|hour| &hour.minutes).chain(&slot.hot.minutes);
+        let minutes = both.map(|(minute, stored)| (*minute, Arc::clone(stored))).collect();
+        let seen_before = slot.hot.seen_before.is_some().then(|| Arc::clone(&slot.hot));
+        WholeHour { at, minutes, seen_before }
+    });
+    Ok(whole.collect())
+}
+
+fn fills(view: &ViewSnapshot) -> bool {
+    matches!(view.meta().fill, Fill::Zero { .. })
+}
+
+/// `seen` is what was seen before the first of the hours.
+fn fill<'a>(hours: &'a [WholeHour], mut seen: Seen, (from, to): (Minute, Minute), horizon: i64, plan: &mut Plan<'a>) {
+    for hour in hours {
+        // What the hour itself knows of the time before it is at least as much as what was carried along.
+        let known = hour.seen_before.as_ref().and_then(|hour| hour.seen_before.as_deref()).unwrap_or_default();
+        for (series, minute) in known.iter().enumerate().filter(|(_, minute)| **minute != NEVER) {
+            mark(&mut seen, series as u32, *minute);
+        }
         for (minute, stored) in hour.minutes.range(..=to) {
             if *minute >= from {
-                plan.add_filled(*minute, stored, &current, horizon);
+                plan.add_filled(*minute, stored, &seen, horizon);
             }
-            stored.series.iter().for_each(|series| mark(&mut current, *series, short(*minute)));
-        }
-        seen = Some(current);
-    }
-}
-
-/// What the hour itself knows of the time before it is at least as much as what was carried along.
-fn merge_seen(current: &mut Vec<i32>, hour: &Hour) {
-    for (series, minute) in hour.seen_before.iter().enumerate() {
-        if *minute != NEVER {
-            mark(current, series as u32, *minute);
+            stored.series.iter().for_each(|series| mark(&mut seen, *series, short(*minute)));
         }
     }
 }
@@ -102,8 +144,10 @@ fn merge_seen(current: &mut Vec<i32>, hour: &Hour) {
 fn collect(view: &ViewSnapshot, plan: Plan<'_>) -> Rows {
     let meta = view.meta();
     let numbers = UInt32Array::from(plan.series.clone());
-    let keys = view.keys().iter().map(|keys| take(keys, &numbers));
-    let keys: Vec<ArrayRef> = if view.keys().is_empty() { empty_keys(meta) } else { keys.collect() };
+    // Taken after the rows were read, so every series among them is there.
+    let known = view.keys();
+    let keys = known.iter().map(|keys| take(keys, &numbers));
+    let keys: Vec<ArrayRef> = if known.is_empty() { empty_keys(meta) } else { keys.collect() };
     let measures: Vec<ArrayRef> = meta
         .measures
         .iter()

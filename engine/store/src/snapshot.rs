@@ -9,7 +9,13 @@ use arrow::{
 };
 use tidewatch_model::{Minute, ViewMeta};
 
-use crate::{hour::Hour, reading};
+use crate::{
+    cold::Cold,
+    error::StoreError,
+    hour::{Slot, hour_of},
+    parts::ViewParts,
+    reading,
+};
 
 /// All views at one moment.
 #[derive(Clone, Debug)]
@@ -40,19 +46,17 @@ impl Snapshot {
 #[derive(Clone, Debug)]
 pub struct OpenMinute {
     pub minute: Minute,
-    /// Keys not seen in any sealed minute have numbers of their own beyond the known ones.
     pub series: Vec<u32>,
     pub keys: Vec<ArrayRef>,
     pub measures: Vec<ArrayRef>,
 }
 
-/// One view at one moment.
+/// One view at one moment: minutes in memory, and where the others are.
 #[derive(Debug)]
 pub struct ViewSnapshot {
-    meta: Arc<ViewMeta>,
-    pub(crate) keys: Arc<Vec<ArrayRef>>,
-    pub(crate) series: usize,
-    pub(crate) hours: Arc<BTreeMap<i64, Arc<Hour>>>,
+    pub(crate) parts: Arc<ViewParts>,
+    pub(crate) slots: Arc<BTreeMap<i64, Slot>>,
+    pub(crate) cold: Option<Cold>,
     pub(crate) open: Vec<OpenMinute>,
 }
 
@@ -66,41 +70,51 @@ pub struct Rows {
 
 impl ViewSnapshot {
     pub(crate) fn new(
-        meta: Arc<ViewMeta>,
-        keys: Arc<Vec<ArrayRef>>,
-        series: usize,
-        hours: Arc<BTreeMap<i64, Arc<Hour>>>,
+        parts: Arc<ViewParts>,
+        slots: Arc<BTreeMap<i64, Slot>>,
+        cold: Option<Cold>,
         open: Vec<OpenMinute>,
     ) -> Self {
-        Self { meta, keys, series, hours, open }
+        Self { parts, slots, cold, open }
     }
 
     pub fn meta(&self) -> &Arc<ViewMeta> {
-        &self.meta
+        &self.parts.view().meta
     }
 
     pub fn schema(&self) -> &SchemaRef {
-        self.meta.schema()
+        self.meta().schema()
     }
 
-    /// The number of series: every series number of sealed rows is below it.
+    /// The number of series known by now: every series number that was ever handed out is below it. Older minutes that nobody
+    /// has read yet may have more.
     pub fn series(&self) -> usize {
-        self.series
+        self.parts.series.len()
     }
 
-    /// The key columns of all series, one row a series in order of number.
-    pub fn keys(&self) -> &[ArrayRef] {
-        &self.keys
+    /// The key columns of all series known by now, one row a series in order of number.
+    pub fn keys(&self) -> Arc<Vec<ArrayRef>> {
+        self.parts.series.columns()
     }
 
     /// The newest sealed minute.
     pub fn sealed_through(&self) -> Option<Minute> {
-        self.hours.values().next_back()?.minutes.keys().next_back().copied()
+        self.slots.iter().next_back().and_then(|(hour, slot)| {
+            let cold = slot.cold.minutes(*hour).next_back();
+            cold.max(slot.hot.minutes.keys().next_back().copied())
+        })
     }
 
     /// The oldest sealed minute held.
     pub fn oldest_sealed(&self) -> Option<Minute> {
-        self.hours.values().next()?.minutes.keys().next().copied()
+        let (hour, slot) = self.slots.first_key_value()?;
+        let hot = slot.hot.minutes.keys().next().copied();
+        slot.cold.minutes(*hour).next().into_iter().chain(hot).min()
+    }
+
+    /// Whether the sealed minutes `from ..= to` lie in memory, so that reading them takes no disk.
+    pub fn is_hot(&self, from: Minute, to: Minute) -> bool {
+        self.slots.range(hour_of(from)..=hour_of(to).max(hour_of(from))).all(|(_, slot)| slot.cold.is_empty())
     }
 
     /// The oldest minute held, sealed or open.
@@ -110,7 +124,7 @@ impl ViewSnapshot {
     }
 
     /// Sealed rows of the minutes `from ..= to`, gaps filled as the view says.
-    pub fn sealed_rows(&self, from: Minute, to: Minute) -> Rows {
+    pub fn sealed_rows(&self, from: Minute, to: Minute) -> Result<Rows, StoreError> {
         reading::sealed(self, from, to)
     }
 

@@ -1,18 +1,19 @@
 //! Gap filling against a model that is a map: random minutes, empty ones, gaps, corrections into older hours, sessions
-//! that bring minutes from before live traffic; read over random ranges.
+//! that bring minutes from before live traffic; in memory, on disk, and restored from there; read over random ranges.
 //! `TIDEWATCH_SEED` replays one case.
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::{collections::BTreeMap, path::Path, sync::Arc};
 
 use arrow::{
     array::{Array, AsArray, Int64Array, RecordBatch, StringArray, TimestampMicrosecondArray},
     datatypes::{Int64Type, TimestampMicrosecondType},
 };
 use rand::{Rng, SeedableRng, rngs::StdRng, seq::IteratorRandom};
+use tidewatch_log::MemFs;
 use tidewatch_model::Minute;
 use tidewatch_views::{Groups, PartialRows, Stream, View, compile_stream, compile_view};
 
-use crate::{Head, Rows};
+use crate::{Cold, Contents, Folder, Head, Manifest, Rows, Snapshot, ViewFrames};
 
 const KEYS: i64 = 6;
 
@@ -101,23 +102,65 @@ fn read(rows: &Rows) -> BTreeMap<(i64, String), Values> {
     (0..batch.num_rows()).map(row).collect()
 }
 
-/// The head as a restart finds it; `saved` is what saves handed out so far. Minutes without rows are on no disk.
-fn restored(
-    head: &mut Head,
-    view: &Arc<View>,
-    saved: &mut Vec<Arc<PartialRows>>,
-    sealed: impl Fn(Minute) -> bool,
-) -> Head {
-    saved.extend(head.take_unsaved().remove(0).into_iter().filter(|rows| !rows.is_empty()));
-    let held = head.held().remove(0);
-    let mut again = Head::new(std::slice::from_ref(view), usize::MAX).unwrap();
-    for rows in saved.iter().filter(|rows| held.contains(rows.minute())) {
-        again.add(0, PartialRows::clone(rows)).unwrap();
+/// A store on a disk in memory, with what a checkpoint would have beside the rows.
+struct Disk {
+    folder: Folder,
+    cold: Cold,
+    frames: ViewFrames,
+}
+
+impl Disk {
+    fn new(view: &Arc<View>, cache_bytes_max: usize) -> Self {
+        let (folder, _) = Folder::open(Arc::new(MemFs::new()), Path::new("/store")).unwrap();
+        let cold = Cold::new(folder.files().clone(), folder.manifest(), cache_bytes_max);
+        Self { folder, cold, frames: ViewFrames::new(Arc::clone(view)).unwrap() }
     }
-    again.restore_held(0, &held, sealed).unwrap();
-    again.take_unsaved();
-    assert_eq!(again.held(), head.held());
-    again
+
+    /// Writes what is new, and tells the head so.
+    fn save(&mut self, head: &mut Head) {
+        let unsaved = head.take_unsaved();
+        let mut next = Manifest::clone(&self.folder.manifest());
+        let lsn = next.applied.next();
+        next.applied = lsn;
+        let name = self.frames.name().to_owned();
+        let stored = next.views.entry(name).or_default();
+        stored.fingerprint = self.frames.fingerprint();
+        let rows = &unsaved.views[0];
+        if let Some(frame) = self.frames.write(rows.iter().map(AsRef::as_ref)).unwrap() {
+            let minutes = rows.iter().map(|rows| rows.minute());
+            let minutes = (minutes.clone().min().unwrap(), minutes.max().unwrap());
+            let contents = Contents { minutes, lsns: (lsn, lsn), level: 0 };
+            stored.segments.push(self.folder.write_segment("v", &[frame], contents).unwrap());
+        }
+        let manifest = self.folder.commit(next).unwrap();
+        self.cold = self.cold.with_manifest(manifest);
+        head.saved(unsaved.save, &self.cold);
+    }
+
+    /// The head as a restart finds it. What was seen goes into a frame and back.
+    fn restored(
+        &mut self,
+        head: &mut Head,
+        view: &Arc<View>,
+        bytes_max: usize,
+        sealed: impl Fn(Minute) -> bool,
+    ) -> Head {
+        self.save(head);
+        let held = head.held().remove(0);
+        let seen = head.seen().remove(0).map(|seen| {
+            let frame = self.frames.write_seen(&seen).unwrap();
+            let read = self.frames.read_seen(seen.hour, &frame).unwrap();
+            assert_eq!(read, seen);
+            read
+        });
+        let mut again = Head::new(std::slice::from_ref(view), bytes_max).unwrap();
+        again.restore(0, &held, seen.as_ref(), sealed).unwrap();
+        self.cold = Cold::new(self.folder.files().clone(), self.folder.manifest(), 1 << 20);
+        again.saved(0, &self.cold);
+        assert_eq!(again.held(), head.held());
+        assert_eq!(again.bytes(), 0, "nothing is read before somebody asks");
+        again
+    }
 }
 
 /// How many filled rows were read.
@@ -126,13 +169,16 @@ fn check(seed: u64) -> usize {
     let stream = stream();
     let horizon = *[1, 3, 20, 59, 60, 61, 90, 180].iter().choose(&mut rng).unwrap();
     let view = view(&stream, horizon, 100_000);
-    let mut head = Head::new(std::slice::from_ref(&view), usize::MAX).unwrap();
+    // With little memory, what is saved is read back from disk.
+    let bytes_max = *[0, 4_000, usize::MAX].iter().choose(&mut rng).unwrap();
+    let mut head = Head::new(std::slice::from_ref(&view), bytes_max).unwrap();
+    let mut disk = Disk::new(&view, *[0, 2_000, 1 << 20].iter().choose(&mut rng).unwrap());
     // Time begins before anything is stored, so that everything that grows old was seen to.
     head.retain(Minute::from_index(0).start());
     let start = 29_000_000 + rng.random_range(0..60);
     let mut model = Model { horizon, ..Model::default() };
     let mut next = start;
-    let (mut filled, mut saved) = (0, Vec::new());
+    let (mut filled, mut before) = (0, None);
     for _ in 0..rng.random_range(5..120) {
         let minute = match rng.random_range(0..100) {
             0..60 => next,
@@ -147,8 +193,12 @@ fn check(seed: u64) -> usize {
             (0..count).map(|_| (rng.random_range(0..KEYS), rng.random_range(-9..10))).collect();
         model.add(minute, &events);
         head.add(0, partial(&stream, &view, minute, &events)).unwrap();
-        if rng.random_bool(0.1) {
-            head = restored(&mut head, &view, &mut saved, |minute| model.minutes.contains_key(&minute.index()));
+        match rng.random_range(0..20) {
+            0..2 => {
+                head = disk.restored(&mut head, &view, bytes_max, |minute| model.minutes.contains_key(&minute.index()));
+            }
+            2..6 => disk.save(&mut head),
+            _ => {}
         }
         let (from, to) = match rng.random_range(0..3) {
             0 => (0, 100_000_000),
@@ -159,9 +209,16 @@ fn check(seed: u64) -> usize {
             }
         };
         let snapshot = head.snapshot();
-        let rows = snapshot.views()[0].sealed_rows(Minute::from_index(from), Minute::from_index(to));
+        let rows = snapshot.views()[0].sealed_rows(Minute::from_index(from), Minute::from_index(to)).unwrap();
         let (ours, wanted) = (read(&rows), model.rows(from, to));
         assert_eq!(ours, wanted, "seed {seed} (TIDEWATCH_SEED): {from} to {to}, horizon {horizon}");
+        // What a reader holds stays as it was, whatever became of the hours since.
+        if let Some((snapshot, range, rows)) = before.take_if(|_| rng.random_bool(0.3)) {
+            let (snapshot, (from, to)): (Snapshot, (i64, i64)) = (snapshot, range);
+            let again = snapshot.views()[0].sealed_rows(Minute::from_index(from), Minute::from_index(to)).unwrap();
+            assert_eq!(read(&again), rows, "seed {seed} (TIDEWATCH_SEED): an older snapshot, {from} to {to}");
+        }
+        before.get_or_insert((snapshot, (from, to), ours));
         filled += wanted.values().filter(|values| values.0 == 0).count();
     }
     filled
@@ -185,13 +242,13 @@ fn a_snapshot_does_not_change() {
     head.add(0, partial(&stream, &view, 1_000, &[(1, 5)])).unwrap();
     head.add(0, partial(&stream, &view, 1_001, &[])).unwrap();
     let before = head.snapshot();
-    let rows = read(&before.views()[0].sealed_rows(all.0, all.1));
+    let rows = read(&before.views()[0].sealed_rows(all.0, all.1).unwrap());
     // A correction to the same minute, a new key before it, and one minute more.
     for (minute, events) in [(1_000, [(1, 7)]), (999, [(2, 1)]), (1_002, [(3, 3)])] {
         head.add(0, partial(&stream, &view, minute, &events)).unwrap();
     }
-    assert_eq!(read(&before.views()[0].sealed_rows(all.0, all.1)), rows);
-    let after = read(&head.snapshot().views()[0].sealed_rows(all.0, all.1));
+    assert_eq!(read(&before.views()[0].sealed_rows(all.0, all.1).unwrap()), rows);
+    let after = read(&head.snapshot().views()[0].sealed_rows(all.0, all.1).unwrap());
     assert_eq!(after.get(&(1_000, "k1".to_owned())), Some(&(2, 12, Some(5))));
     assert_eq!(after.get(&(1_001, "k2".to_owned())), Some(&(0, 0, None)));
 }
@@ -202,7 +259,8 @@ fn history_that_was_old_when_it_came_stays_and_what_grows_old_goes() {
     let view = view(&stream, 60, 120);
     let mut head = Head::new(std::slice::from_ref(&view), usize::MAX).unwrap();
     let held = |head: &Head| -> Vec<i64> {
-        let rows = head.snapshot().views()[0].sealed_rows(Minute::from_index(0), Minute::from_index(100_000)).batch;
+        let rows =
+            head.snapshot().views()[0].sealed_rows(Minute::from_index(0), Minute::from_index(100_000)).unwrap().batch;
         let minutes = rows.column(0).as_primitive::<TimestampMicrosecondType>().values().to_vec();
         minutes.into_iter().map(|micros| micros / 60_000_000).collect()
     };
@@ -214,7 +272,8 @@ fn history_that_was_old_when_it_came_stays_and_what_grows_old_goes() {
     add(&mut head, 600);
     head.retain(Minute::from_index(60_100).start());
     assert_eq!(held(&head), [600, 60_000]);
-    let mut head = restored(&mut head, &view, &mut Vec::new(), |minute| [600, 60_000].contains(&minute.index()));
+    let mut disk = Disk::new(&view, 1 << 20);
+    let mut head = disk.restored(&mut head, &view, usize::MAX, |minute| [600, 60_000].contains(&minute.index()));
     assert_eq!(held(&head), [600, 60_000]);
     head.retain(Minute::from_index(60_300).start());
     assert_eq!(held(&head), [600]);

@@ -3,12 +3,18 @@
 
 use std::{collections::BTreeMap, io, path::Path, sync::Arc};
 
-use arrow::{array::RecordBatch, datatypes::Schema};
+use arrow::{
+    array::{AsArray, BooleanArray, RecordBatch},
+    datatypes::{Schema, TimestampMicrosecondType},
+    error::ArrowError,
+};
 use bytes::{Buf, Bytes, buf};
 use parquet::{
     arrow::{
         ProjectionMask,
-        arrow_reader::{ArrowReaderMetadata, ArrowReaderOptions, ParquetRecordBatchReaderBuilder},
+        arrow_reader::{
+            ArrowPredicateFn, ArrowReaderMetadata, ArrowReaderOptions, ParquetRecordBatchReaderBuilder, RowFilter,
+        },
     },
     errors::ParquetError,
     file::{
@@ -17,7 +23,7 @@ use parquet::{
     },
 };
 use tidewatch_log::ReadFile;
-use tidewatch_model::limits;
+use tidewatch_model::{Minute, limits};
 
 use crate::{
     error::{Damage, FolderError},
@@ -73,44 +79,70 @@ struct Reading<'a> {
     segment: &'a Segment,
 }
 
-/// The segment's rows; of all its columns, or of those with these names.
+/// What is wanted of a segment.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Selection<'a> {
+    /// Only the columns with these names.
+    pub columns: Option<&'a [&'a str]>,
+    /// Only rows of these minutes, the last among them: by the column `minute`, which is then read, too.
+    pub minutes: Option<(Minute, Minute)>,
+}
+
+/// The segment's rows, or what is wanted of them.
 pub(crate) fn read(
     path: &Path,
     file: &dyn ReadFile,
     segment: &Segment,
-    columns: Option<&[&str]>,
+    wanted: Selection<'_>,
 ) -> Result<Vec<RecordBatch>, FolderError> {
     let reading = Reading { path, file, segment };
     let mut verified = Verified { length: segment.file.bytes, chunks: BTreeMap::new() };
     let metadata = reading.footer(&mut verified)?;
     let schema = metadata.file_metadata().schema_descr();
-    let mask = match columns {
+    let mask = match wanted.columns {
         Some(names) => ProjectionMask::columns(schema, names.iter().copied()),
         None => ProjectionMask::all(),
     };
+    // A segment that lies between the minutes as a whole needs no filter.
+    let minutes = wanted.minutes.filter(|(from, to)| segment.minutes.0 < *from || *to < segment.minutes.1);
+    let of_minute = minutes.map(|minutes| (ProjectionMask::columns(schema, [MINUTE]), minutes));
     let leaves = schema.num_columns();
     for (at, chunk) in reading.column_chunks().iter().enumerate() {
         // A footer without columns was refused, because the manifest's chunks would not be its chunks.
         let (group, leaf) = (at / leaves, at % leaves);
-        if mask.leaf_included(leaf) {
+        let filters = of_minute.as_ref().is_some_and(|(minute, _)| minute.leaf_included(leaf));
+        if filters || mask.leaf_included(leaf) {
             let name = || format!("column `{}` of row group {group}", schema.column(leaf).path().string());
             reading.verify(&mut verified, chunk, name)?;
         }
     }
-    let batches = decode(verified, metadata, mask).map_err(|error| {
+    let batches = decode(verified, metadata, mask, of_minute).map_err(|error| {
         reading.damaged(format!("its checksums are right, but it cannot be read as Parquet: {error}"))
     })?;
     let rows: u64 = batches.iter().map(|batch| batch.num_rows() as u64).sum();
-    if rows != segment.rows {
+    if minutes.is_none() && rows != segment.rows {
         return Err(reading.damaged(format!("it has {rows} rows where the manifest says {}", segment.rows)));
     }
     Ok(batches)
 }
 
-fn decode(verified: Verified, metadata: ParquetMetaData, mask: ProjectionMask) -> Result<Vec<RecordBatch>, String> {
+/// The column that says which minute a row belongs to.
+const MINUTE: &str = "minute";
+
+fn decode(
+    verified: Verified,
+    metadata: ParquetMetaData,
+    mask: ProjectionMask,
+    of_minute: Option<(ProjectionMask, (Minute, Minute))>,
+) -> Result<Vec<RecordBatch>, String> {
     let metadata = ArrowReaderMetadata::try_new(Arc::new(metadata), ArrowReaderOptions::new());
-    let builder = ParquetRecordBatchReaderBuilder::new_with_metadata(verified, metadata.map_err(|e| e.to_string())?);
+    let mut builder =
+        ParquetRecordBatchReaderBuilder::new_with_metadata(verified, metadata.map_err(|e| e.to_string())?);
     let about = builder.schema().metadata().clone();
+    if let Some((minute, (from, to))) = of_minute {
+        let between = ArrowPredicateFn::new(minute, move |rows| rows_between(&rows, from, to));
+        builder = builder.with_row_filter(RowFilter::new(vec![Box::new(between)]));
+    }
     let reader = builder.with_projection(mask).with_batch_size(limits::BATCH_EVENTS_MAX).build();
     let batches = reader.map_err(|error| error.to_string())?.map(|batch| {
         // The reader gives columns without what the schema says of the whole.
@@ -119,6 +151,13 @@ fn decode(verified: Verified, metadata: ParquetMetaData, mask: ProjectionMask) -
         batch.with_schema(Arc::new(schema))
     });
     batches.collect::<Result<_, _>>().map_err(|error| error.to_string())
+}
+
+fn rows_between(rows: &RecordBatch, from: Minute, to: Minute) -> Result<BooleanArray, ArrowError> {
+    let times = rows.columns().first().and_then(|column| column.as_primitive_opt::<TimestampMicrosecondType>());
+    let times = times.ok_or_else(|| ArrowError::SchemaError("the segment's minutes are no times".to_owned()))?;
+    let (first, last) = (from.start().micros(), to.start().micros());
+    Ok(BooleanArray::from_unary(times, |micros| (first..=last).contains(&micros)))
 }
 
 impl Reading<'_> {

@@ -11,6 +11,7 @@ use arrow::{
     record_batch::RecordBatch,
 };
 use tidewatch_model::{EventTime, Fill, Measure, Minute, Span, ViewMeta};
+use tidewatch_store::StoreError;
 
 use crate::{Baselines, MinuteTable, NamedTable, QueryError, QueryLimits, Reading, Rows, Scope};
 
@@ -98,9 +99,9 @@ impl MinuteTable for Fake {
         self.rows.first().map(|row| Minute::from_index(row.0))
     }
 
-    fn sealed_rows(&self, from: Minute, to: Minute) -> Rows {
+    fn sealed_rows(&self, from: Minute, to: Minute) -> Result<Rows, StoreError> {
         self.asked.fetch_add(to.index() - from.index() + 1, Ordering::SeqCst);
-        self.select(from, to, true)
+        Ok(self.select(from, to, true))
     }
 
     fn open_rows(&self, from: Minute, to: Minute) -> Rows {
