@@ -1,12 +1,11 @@
 //! The bytes of the state blob and of the blobs of ids, as `FORMAT.md` draws them. Whoever reads them has verified their
 //! checksum; a length that does not fit is still an error and no panic.
 
-use std::io::Cursor;
-
 use arrow::{
     array::RecordBatch,
+    buffer::Buffer,
     error::ArrowError,
-    ipc::{reader::StreamReader, writer::StreamWriter},
+    ipc::{reader::StreamDecoder, writer::StreamWriter},
 };
 use tidewatch_model::{IdHash, Minute};
 
@@ -49,12 +48,27 @@ pub fn decode_state(bytes: &[u8]) -> Result<([&[u8]; DESCRIPTIONS], Vec<RecordBa
     }
     let mut frames = Vec::new();
     while !rest.is_empty() {
-        let mut reader = StreamReader::try_new(Cursor::new(take_section(&mut rest)?), None)?;
-        let empty = || RecordBatch::new_empty(reader.schema());
-        let empty = empty();
-        frames.push(reader.next().transpose()?.unwrap_or(empty));
+        frames.push(frame(take_section(&mut rest)?)?);
     }
     Ok((descriptions, frames))
+}
+
+/// The stream's reader panics on some bytes that no writer makes, though a checksum may vouch for them: here they are not
+/// understood, as others are not.
+fn frame(bytes: &[u8]) -> Result<RecordBatch, StateFileError> {
+    let read = || {
+        // Unlike the reader of files, the decoder takes no memory on the word of a length.
+        let (mut decoder, mut bytes) = (StreamDecoder::new(), Buffer::from(bytes));
+        match decoder.decode(&mut bytes)? {
+            Some(rows) => Ok(rows),
+            None => {
+                let schema = decoder.schema().ok_or_else(|| ArrowError::IpcError("it has no schema".to_owned()))?;
+                Ok(RecordBatch::new_empty(schema))
+            }
+        }
+    };
+    let broke_off = || Err(ArrowError::IpcError("the reader of the frame broke off".to_owned()));
+    std::panic::catch_unwind(read).unwrap_or_else(|_| broke_off()).map_err(StateFileError::Columns)
 }
 
 pub fn encode_ids(runs: &[(Minute, Vec<IdHash>)]) -> Vec<u8> {

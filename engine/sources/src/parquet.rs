@@ -1,6 +1,11 @@
 //! Parquet: only the columns that are wanted are read, in the types that the file gives them.
 
-use std::{fs::File, ops::Range, path::PathBuf};
+use std::{
+    fs::File,
+    ops::Range,
+    panic::{AssertUnwindSafe, catch_unwind},
+    path::PathBuf,
+};
 
 use arrow::{array::ArrayRef, datatypes::DataType};
 use parquet::arrow::{
@@ -32,8 +37,9 @@ impl ParquetReader {
     /// Reads the footer.
     pub fn open(path: PathBuf) -> Result<Self, SourceError> {
         let file = File::open(&path).map_err(|error| SourceError::unreadable(&path, error))?;
-        let metadata = ArrowReaderMetadata::load(&file, ArrowReaderOptions::new())
-            .map_err(|error| SourceError::damaged(&path, FORMAT, error))?;
+        let metadata =
+            caught(|| ArrowReaderMetadata::load(&file, ArrowReaderOptions::new()).map_err(|e| e.to_string()))
+                .map_err(|error| SourceError::damaged(&path, FORMAT, error))?;
         let names = metadata.schema().fields().iter().map(|field| field.name().clone()).collect();
         Ok(Self { path, file, metadata, names, batches: None, slots: Vec::new(), row: 0 })
     }
@@ -73,7 +79,8 @@ impl ParquetReader {
             self.row = self.rows_before(groups.start);
             builder = builder.with_row_groups(groups.collect());
         }
-        let batches = builder.with_projection(mask).with_batch_size(batch_rows.max(1)).build();
+        let build = || builder.with_projection(mask).with_batch_size(batch_rows.max(1)).build();
+        let batches = caught(|| build().map_err(|error| error.to_string()));
         self.batches = Some(batches.map_err(|error| SourceError::damaged(&self.path, FORMAT, error))?);
         Ok(types)
     }
@@ -86,8 +93,14 @@ impl ParquetReader {
 
 impl RawReader for ParquetReader {
     fn next_batch(&mut self) -> Result<Option<RawBatch>, SourceError> {
-        let Some(batch) = self.batches.as_mut().and_then(Iterator::next) else { return Ok(None) };
-        let batch = batch.map_err(|error| SourceError::damaged(&self.path, FORMAT, error))?;
+        let Some(batches) = self.batches.as_mut() else { return Ok(None) };
+        let read = caught(|| batches.next().transpose().map_err(|error| error.to_string()));
+        if read.is_err() {
+            // What a reader does after it broke off is nobody's to say.
+            self.batches = None;
+        }
+        let read = read.map_err(|error| SourceError::damaged(&self.path, FORMAT, error))?;
+        let Some(batch) = read else { return Ok(None) };
         let first = self.row + 1;
         self.row += batch.num_rows() as u64;
         let rows: Vec<u64> = (first..=self.row).collect();
@@ -95,4 +108,9 @@ impl RawReader for ParquetReader {
             self.slots.iter().filter_map(|slot| batch.columns().get(*slot)).map(ArrayRef::clone).collect();
         Ok(Some(RawBatch { columns, rest: None, lines: rows.clone(), rows, broken: Vec::new() }))
     }
+}
+
+/// The Parquet reader panics on some bytes that no writer makes: here such a file is damaged as any other.
+fn caught<T>(read: impl FnOnce() -> Result<T, String>) -> Result<T, String> {
+    catch_unwind(AssertUnwindSafe(read)).unwrap_or_else(|_| Err("the Parquet reader broke off".to_owned()))
 }

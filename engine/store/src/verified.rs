@@ -1,7 +1,13 @@
 //! Reading a segment: nothing is decoded whose checksum was not found to be the one in the manifest. Reads only the
 //! columns that are asked for. It writes nothing.
 
-use std::{collections::BTreeMap, io, path::Path, sync::Arc};
+use std::{
+    collections::BTreeMap,
+    io,
+    panic::{AssertUnwindSafe, catch_unwind},
+    path::Path,
+    sync::Arc,
+};
 
 use arrow::{
     array::{AsArray, BooleanArray, RecordBatch},
@@ -116,7 +122,7 @@ pub(crate) fn read(
             reading.verify(&mut verified, chunk, name)?;
         }
     }
-    let batches = decode(verified, metadata, mask, of_minute).map_err(|error| {
+    let batches = caught(|| decode(verified, metadata, mask, of_minute)).map_err(|error| {
         reading.damaged(format!("its checksums are right, but it cannot be read as Parquet: {error}"))
     })?;
     let rows: u64 = batches.iter().map(|batch| batch.num_rows() as u64).sum();
@@ -124,6 +130,12 @@ pub(crate) fn read(
         return Err(reading.damaged(format!("it has {rows} rows where the manifest says {}", segment.rows)));
     }
     Ok(batches)
+}
+
+/// The Parquet reader panics on some bytes that no writer makes, though a checksum may vouch for them: here that is damage
+/// as any other. What it was working on is dropped.
+fn caught<T>(read: impl FnOnce() -> Result<T, String>) -> Result<T, String> {
+    catch_unwind(AssertUnwindSafe(read)).unwrap_or_else(|_| Err("the Parquet reader broke off".to_owned()))
 }
 
 /// The column that says which minute a row belongs to.
@@ -205,9 +217,8 @@ impl Reading<'_> {
         }
         let Some(footer) = self.segment.chunks.last() else { return Err(self.damaged("it has no footer")) };
         self.verify(verified, footer, || "the footer".to_owned())?;
-        let metadata = ParquetMetaDataReader::new()
-            .with_page_index_policy(PageIndexPolicy::Skip)
-            .parse_and_finish(&*verified)
+        let reader = ParquetMetaDataReader::new().with_page_index_policy(PageIndexPolicy::Skip);
+        let metadata = caught(|| reader.parse_and_finish(&*verified).map_err(|error| error.to_string()))
             .map_err(|error| self.damaged(format!("the footer cannot be read: {error}")))?;
         let said = places(&metadata).map_err(|what| self.damaged(what))?;
         if said.is_empty() || !said.into_iter().eq(self.column_chunks().iter().map(|chunk| (chunk.offset, chunk.bytes)))
