@@ -1,6 +1,7 @@
 //! The integration tests: one binary, because linking it is slow. Each module tests one promise.
 
 mod alerts;
+mod decoders;
 mod durability;
 mod faults;
 mod flips;

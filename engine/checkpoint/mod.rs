@@ -4,7 +4,7 @@
 //! It decides nothing: the core says what is new, and this puts it into files and back.
 
 mod reading;
-mod state_file;
+pub mod state_file;
 mod thread;
 mod writing;
 

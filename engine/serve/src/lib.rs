@@ -28,7 +28,7 @@ pub use door::{Arrival, Door, DoorError};
 pub use edge::{Adopt, Edge, ServeError, Timed};
 pub use engine::Engine;
 pub use grpc::serve_grpc;
-pub use http::{http_routes, serve_http};
+pub use http::{http_routes, remote_read_request, serve_http};
 pub use id_key::IdKey;
 pub use json::{Form, Parsed};
 pub use mask::mask;

@@ -27,6 +27,7 @@ use crate::{
     edge::{Edge, ServeError},
 };
 use page::Page;
+pub use read::remote_read_request;
 
 /// What every handler holds.
 struct Site {

@@ -40,6 +40,13 @@ pub(super) async fn post_read(State(site): State<Arc<Site>>, body: Body) -> Resu
     Ok((headers, bytes).into_response())
 }
 
+/// What a body asks for, as the server understands it; else the sentence with which it is refused.
+pub fn remote_read_request(packed: &[u8]) -> Result<Vec<Selection>, String> {
+    let request = decode(packed).map_err(|problem| problem.to_string())?;
+    let selected = request.queries.iter().map(|query| selection(query, limits::REMOTE_READ_SAMPLES_MAX));
+    selected.collect::<Result<_, _>>().map_err(|problem| problem.to_string())
+}
+
 /// The announced length is judged before anything is unpacked, so that a small body cannot fill the memory.
 fn decode(packed: &[u8]) -> Result<ReadRequest, Problem> {
     let broken = |error| Problem::bad(format!("the body is not one block of snappy: {error}"));

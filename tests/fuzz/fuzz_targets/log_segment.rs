@@ -1,0 +1,5 @@
+//! `log_segment` of `src/decoders.rs`.
+
+#![no_main]
+
+libfuzzer_sys::fuzz_target!(|bytes: &[u8]| tidewatch_fuzz::decoders::log_segment(bytes));

@@ -1,0 +1,5 @@
+//! `parquet_rows` of `src/decoders.rs`.
+
+#![no_main]
+
+libfuzzer_sys::fuzz_target!(|bytes: &[u8]| tidewatch_fuzz::decoders::parquet_rows(bytes));

@@ -1,0 +1,5 @@
+//! `remote_read` of `src/decoders.rs`.
+
+#![no_main]
+
+libfuzzer_sys::fuzz_target!(|bytes: &[u8]| tidewatch_fuzz::decoders::remote_read(bytes));

@@ -1,0 +1,5 @@
+//! `segment` of `src/stored.rs`.
+
+#![no_main]
+
+libfuzzer_sys::fuzz_target!(|bytes: &[u8]| tidewatch_fuzz::stored::segment(bytes));

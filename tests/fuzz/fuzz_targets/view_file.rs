@@ -1,0 +1,5 @@
+//! `view_file` of `src/compiled.rs`.
+
+#![no_main]
+
+libfuzzer_sys::fuzz_target!(|bytes: &[u8]| tidewatch_fuzz::compiled::view_file(bytes));
