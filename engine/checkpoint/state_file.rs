@@ -17,8 +17,13 @@ const IDS_MAGIC: [u8; 8] = *b"TWIDRUN\x01";
 pub enum StateFileError {
     #[error("it ends too early: {0}")]
     Short(&'static str),
-    #[error("it begins with {found:02x?} where {expected:02x?} should stand: another version, or another file")]
+    #[error("it begins with {found:02x?} where {expected:02x?} should stand: it is another file")]
     Magic { expected: [u8; 8], found: Vec<u8> },
+    #[error(
+        "it was written by a newer Tidewatch (format {found}; this one reads up to {known}): use that version, or restore \
+         a backup made before the upgrade"
+    )]
+    Newer { found: u8, known: u8 },
     #[error("its description is not understood: {0}")]
     Json(#[from] serde_json::Error),
     #[error("its columns are not understood: {0}")]
@@ -120,6 +125,11 @@ fn take_array<const N: usize>(rest: &mut &[u8]) -> Result<[u8; N], StateFileErro
 }
 
 fn after_magic(bytes: &[u8], magic: [u8; 8]) -> Result<&[u8], StateFileError> {
+    let begin: [u8; 8] = bytes.first_chunk().copied().unwrap_or_default();
+    let ([name @ .., known], [begin @ .., found]) = (magic, begin);
+    if begin == name && found > known {
+        return Err(StateFileError::Newer { found, known });
+    }
     bytes.strip_prefix(&magic).ok_or_else(|| StateFileError::Magic {
         expected: magic,
         found: bytes.iter().take(magic.len()).copied().collect(),
@@ -166,5 +176,19 @@ mod tests {
         let ids = encode_ids(&[(Minute::from_index(1), vec![1, 2])]);
         assert!((9..ids.len()).all(|cut| decode_ids(&ids[..cut]).is_err()));
         assert!(decode_ids(&encode_state([b"1"; DESCRIPTIONS], &[]).unwrap()).is_err(), "another file");
+    }
+
+    #[test]
+    fn a_newer_version_is_refused_and_not_misread() {
+        let newer = |mut bytes: Vec<u8>| {
+            bytes[7] += 1;
+            bytes
+        };
+        let state = decode_state(&newer(encode_state([b"1"; DESCRIPTIONS], &[]).unwrap())).map(|_| ()).unwrap_err();
+        let ids = decode_ids(&newer(encode_ids(&[(Minute::from_index(1), vec![1])]))).map(|_| ()).unwrap_err();
+        for error in [state, ids] {
+            assert!(matches!(error, StateFileError::Newer { found: 2, known: 1 }), "{error}");
+            assert!(error.to_string().contains("newer Tidewatch"), "{error}");
+        }
     }
 }
