@@ -221,6 +221,6 @@ pub fn seeds() -> Vec<(&'static str, Vec<u8>)> {
 fn read_request() -> Vec<u8> {
     use tidewatch_serve::proto::prometheus::{LabelMatcher, Query, ReadRequest};
     let matcher = LabelMatcher { r#type: 2, name: "__name__".to_owned(), value: "payments.*".to_owned() };
-    let query = Query { start_timestamp_ms: 1, end_timestamp_ms: 2, matchers: vec![matcher], ..Query::default() };
+    let query = Query { start_timestamp_ms: 1, end_timestamp_ms: 2, matchers: vec![matcher] };
     ReadRequest { queries: vec![query], ..ReadRequest::default() }.encode_to_vec()
 }
