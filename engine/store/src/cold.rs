@@ -50,18 +50,6 @@ impl Cold {
         Self { manifest, ..self.clone() }
     }
 
-    pub fn manifest(&self) -> &Arc<Manifest> {
-        &self.manifest
-    }
-
-    pub fn files(&self) -> &Files {
-        &self.files
-    }
-
-    pub fn damages(&self) -> &Arc<Damages> {
-        &self.damages
-    }
-
     pub(crate) fn cache(&self) -> &HourCache {
         &self.cache
     }

@@ -1,7 +1,7 @@
-//! `Damages`: what was found damaged while it was read, since the start. Each file is reported once.
+//! `Damages`: which files were found damaged while they were read, since the start. Each is told of once.
 
 use std::{
-    collections::BTreeMap,
+    collections::BTreeSet,
     path::PathBuf,
     sync::{Mutex, PoisonError},
 };
@@ -10,7 +10,7 @@ use crate::error::{Damage, FolderError};
 
 #[derive(Debug, Default)]
 pub struct Damages {
-    found: Mutex<BTreeMap<PathBuf, Damage>>,
+    told: Mutex<BTreeSet<PathBuf>>,
 }
 
 impl Damages {
@@ -19,22 +19,17 @@ impl Damages {
         match read {
             Ok(read) => Ok(Some(read)),
             Err(FolderError::Damaged(damage)) => {
-                self.report(damage);
+                self.tell(&damage);
                 Ok(None)
             }
             Err(error) => Err(error),
         }
     }
 
-    pub fn report(&self, damage: Damage) {
-        let mut found = self.found.lock().unwrap_or_else(PoisonError::into_inner);
-        if !found.contains_key(&damage.file) {
+    fn tell(&self, damage: &Damage) {
+        let mut told = self.told.lock().unwrap_or_else(PoisonError::into_inner);
+        if told.insert(damage.file.clone()) {
             tracing::error!(%damage, "rows are left out");
-            found.insert(damage.file.clone(), damage);
         }
-    }
-
-    pub fn all(&self) -> Vec<Damage> {
-        self.found.lock().unwrap_or_else(PoisonError::into_inner).values().cloned().collect()
     }
 }

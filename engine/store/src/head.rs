@@ -36,7 +36,6 @@ struct ViewHead {
     bytes: usize,
     /// What was added since the last save, in order: minutes, and corrections to them.
     unsaved: Vec<Arc<PartialRows>>,
-    unsaved_bytes: usize,
     /// Retention has been kept up to this hour.
     kept_from: Option<i64>,
 }
@@ -86,7 +85,6 @@ impl Head {
                 cold: None,
                 bytes: 0,
                 unsaved: Vec::new(),
-                unsaved_bytes: 0,
                 kept_from: None,
             })
         });
@@ -114,16 +112,12 @@ impl Head {
         }
     }
 
-    /// Drops every hour of a view before this minute's, such as when the disk has no room for them.
-    pub fn forget_before(&mut self, at: usize, minute: Minute) {
-        let Some(head) = self.views.get_mut(at) else { return };
-        let leaving: Vec<i64> = head.slots.range(..hour_of(minute)).map(|(hour, _)| *hour).collect();
-        leaving.into_iter().for_each(|hour| head.forget(hour));
-    }
-
     /// What was added since the last call.
     pub fn take_unsaved(&mut self) -> Unsaved {
-        let taken = Unsaved { save: self.save, views: self.views.iter_mut().map(ViewHead::take_unsaved).collect() };
+        let taken = Unsaved {
+            save: self.save,
+            views: self.views.iter_mut().map(|head| std::mem::take(&mut head.unsaved)).collect(),
+        };
         self.save += 1;
         taken
     }
@@ -212,11 +206,6 @@ impl Head {
         self.views.iter().map(|view| view.bytes).sum()
     }
 
-    /// Of these, what no save has taken up yet.
-    pub fn unsaved_bytes(&self) -> usize {
-        self.views.iter().map(|view| view.unsaved_bytes).sum()
-    }
-
     pub fn series(&self) -> usize {
         self.views.iter().map(|view| view.parts.series.len()).sum()
     }
@@ -257,11 +246,6 @@ impl ViewHead {
         matches!(self.parts.view().meta.fill, Fill::Zero { .. })
     }
 
-    fn take_unsaved(&mut self) -> Vec<Arc<PartialRows>> {
-        self.unsaved_bytes = 0;
-        std::mem::take(&mut self.unsaved)
-    }
-
     fn holds(&self, minute: Minute) -> bool {
         let slot = self.slots.get(&hour_of(minute));
         slot.is_some_and(|slot| slot.cold.contains(minute) || slot.hot.minutes.contains_key(&minute))
@@ -273,7 +257,6 @@ impl ViewHead {
             self.warm(hour_of(minute))?;
             if self.slots.get(&hour_of(minute)).is_some_and(|slot| slot.cold.contains(minute)) {
                 // A part of the minute is damaged. What is added to it is kept, for the day when that is repaired.
-                self.unsaved_bytes += partial.bytes();
                 self.unsaved.push(Arc::new(partial));
                 return Ok(Stored::default());
             }
@@ -290,7 +273,6 @@ impl ViewHead {
         let (stored, overflowed) = self.parts.stored(merged)?;
         let rows = stored.series.len();
         let unsaved = correction.unwrap_or_else(|| Arc::clone(&stored.partial));
-        self.unsaved_bytes += unsaved.bytes();
         self.unsaved.push(unsaved);
         self.bytes = self.bytes.saturating_sub(before) + stored.bytes();
         self.put(minute, stored, save);

@@ -29,7 +29,6 @@ mod tests;
 
 pub use cold::Cold;
 pub use compaction::{Merge, MergePolicy, in_turn, plan};
-pub use damages::Damages;
 pub use error::{Affected, Damage, FolderError, StoreError};
 pub use files::Files;
 pub use folder::{Findings, Folder};

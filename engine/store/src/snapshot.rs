@@ -9,13 +9,7 @@ use arrow::{
 };
 use tidewatch_model::{Minute, ViewMeta};
 
-use crate::{
-    cold::Cold,
-    error::StoreError,
-    hour::{Slot, hour_of},
-    parts::ViewParts,
-    reading,
-};
+use crate::{cold::Cold, error::StoreError, hour::Slot, parts::ViewParts, reading};
 
 /// All views at one moment.
 #[derive(Clone, Debug)]
@@ -110,11 +104,6 @@ impl ViewSnapshot {
         let (hour, slot) = self.slots.first_key_value()?;
         let hot = slot.hot.minutes.keys().next().copied();
         slot.cold.minutes(*hour).next().into_iter().chain(hot).min()
-    }
-
-    /// Whether the sealed minutes `from ..= to` lie in memory, so that reading them takes no disk.
-    pub fn is_hot(&self, from: Minute, to: Minute) -> bool {
-        self.slots.range(hour_of(from)..=hour_of(to).max(hour_of(from))).all(|(_, slot)| slot.cold.is_empty())
     }
 
     /// The oldest minute held, sealed or open.
