@@ -3,6 +3,7 @@
 //!
 //! It decides nothing: the core says what is new, and this puts it into files and back.
 
+mod parts;
 mod reading;
 pub mod state_file;
 mod thread;

@@ -12,9 +12,10 @@ use std::{
 };
 
 use tidewatch_log::Log;
+use tidewatch_model::limits;
 use tidewatch_store::Cold;
 
-use super::{CheckpointError, Checkpoints, Rest};
+use super::{Checkpoints, Rest};
 use crate::{
     condition::Condition,
     core::SavedCore,
@@ -24,8 +25,10 @@ use crate::{
 /// Between two attempts to write a checkpoint that the disk did not take.
 const RETRY: Duration = Duration::from_secs(5);
 
-/// Merges of segments after one checkpoint, so that the next is not kept waiting for long.
-const MERGES_MAX: usize = 4;
+/// Merges of segments after one checkpoint, and rows that they read, so that the next is not kept waiting for long: every
+/// view and table comes to its turn, and a few of the greatest merges.
+const MERGES_MAX: usize = 64;
+const MERGED_ROWS_MAX: u64 = 4 * limits::MERGE_ROWS_MAX;
 
 struct Job {
     saved: SavedCore,
@@ -108,7 +111,7 @@ struct Worker {
     condition: Arc<Condition>,
     busy: Arc<AtomicBool>,
     written: Arc<Mutex<Option<Written>>>,
-    /// False once a damaged segment stood in the way: what is damaged is left as it is.
+    /// False once merging failed for good: segments are read as they are.
     merges: bool,
 }
 
@@ -174,20 +177,18 @@ impl Worker {
 
     /// Whether anything was merged.
     fn merge(&mut self) -> bool {
-        for merged in 0..MERGES_MAX {
-            if !self.merges {
-                return merged > 0;
-            }
+        let (mut merges, mut rows) = (0, 0);
+        while self.merges && merges < MERGES_MAX && rows < MERGED_ROWS_MAX {
             match self.checkpoints.compact() {
-                Ok(true) => {}
-                Ok(false) => return merged > 0,
+                Ok(Some(read)) => (merges, rows) = (merges + 1, rows + read),
+                Ok(None) => break,
                 Err(error) => {
-                    self.merges = matches!(&error, CheckpointError::Folder(folder) if folder.is_retryable());
+                    self.merges = error.is_retryable();
                     tracing::error!(%error, again = self.merges, "segments could not be merged; they are read as they are");
-                    return merged > 0;
+                    break;
                 }
             }
         }
-        true
+        merges > 0
     }
 }

@@ -1,22 +1,21 @@
 //! Writes checkpoints: what is new goes into new files, and the manifest then names them all at once. After an error the
 //! checkpoint before stays in force, and the same call can be made again.
 
-use std::{collections::BTreeMap, sync::Arc};
-
-use arrow::{
-    array::{AsArray, RecordBatch},
-    compute,
-    datatypes::{DataType, TimestampMicrosecondType},
-    error::ArrowError,
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
 };
+
+use arrow::{array::RecordBatch, error::ArrowError};
 use tidewatch_alerts::Outbox;
-use tidewatch_model::{EventTime, Lsn, Minute};
+use tidewatch_model::{Lsn, Minute, limits};
 use tidewatch_store::{
-    Cold, Contents, Folder, IdRun, Manifest, MergePolicy, Misfit, Segment, StoredView, ViewFrames, in_turn, plan,
+    Cold, Contents, Damage, Folder, FolderError, IdRun, Manifest, MergePolicy, Misfit, Segment, StoredView, ViewFrames,
+    divided, in_turn, plan,
 };
-use tidewatch_views::View;
+use tidewatch_views::{PartialRows, View};
 
-use super::{CheckpointError, FrameDescription, owner, state_file};
+use super::{CheckpointError, FrameDescription, owner, parts, state_file};
 use crate::{
     core::{SavedCore, SavedTable, SavedView},
     owed::Owed,
@@ -45,13 +44,15 @@ pub struct Checkpoints {
     cold: Cold,
     /// Rows of each table that people were told will not be on disk.
     lost: BTreeMap<&'static str, u64>,
+    /// Names of segments that were found damaged when they should be merged: they stay as they are.
+    damaged: BTreeSet<String>,
 }
 
 impl Checkpoints {
     /// `cold` is what was restored.
     pub fn new(folder: Folder, log_id: u64, views: &[Arc<View>], cold: Cold) -> Result<Self, CheckpointError> {
-        let views = views.iter().map(|view| ViewFrames::new(Arc::clone(view)));
-        Ok(Self { folder, log_id, views: views.collect::<Result<_, _>>()?, cold, lost: BTreeMap::new() })
+        let views = views.iter().map(|view| ViewFrames::new(Arc::clone(view))).collect::<Result<_, _>>()?;
+        Ok(Self { folder, log_id, views, cold, lost: BTreeMap::new(), damaged: BTreeSet::new() })
     }
 
     /// What is on disk by now.
@@ -96,17 +97,18 @@ impl Checkpoints {
         let mut segments = before
             .filter(|stored| stored.fingerprint == fingerprint)
             .map_or_else(Vec::new, |stored| stored.segments.clone());
-        if let Some(oldest) = saved.oldest {
-            segments.retain(|segment| segment.minutes.1 >= oldest);
+        segments.retain(|segment| saved.held.meets(segment.minutes));
+        let mut rows: BTreeMap<Minute, u64> = BTreeMap::new();
+        let new = || saved.new.iter().map(AsRef::as_ref).filter(|rows: &&PartialRows| !rows.is_empty());
+        new().for_each(|of| *rows.entry(of.minute()).or_default() += of.len() as u64);
+        for minutes in divided(&rows, limits::MERGE_ROWS_MAX) {
+            let part = new().filter(|rows| (minutes.0..=minutes.1).contains(&rows.minute()));
+            if let Some(frame) = frames.write(part)? {
+                let contents = Contents { minutes, lsns, level: 0 };
+                segments.push(self.folder.write_segment(frames.name(), &[frame], contents)?);
+            }
         }
-        let minutes = saved.new.iter().map(|rows| rows.minute());
-        if let (Some(frame), Some(first), Some(last)) =
-            (frames.write(saved.new.iter().map(AsRef::as_ref))?, minutes.clone().min(), minutes.max())
-        {
-            let contents = Contents { minutes: (first, last), lsns, level: 0 };
-            let prefix = frames.name().to_owned();
-            segments.push(self.folder.write_segment(&prefix, &[frame], contents)?);
-        }
+        Segment::sort(&mut segments);
         Ok(StoredView { fingerprint, segments })
     }
 
@@ -125,11 +127,11 @@ impl Checkpoints {
             );
         }
         let mut segments = segments;
-        let minutes = saved.new.iter().filter_map(minutes_of).reduce(|a, b| (a.0.min(b.0), a.1.max(b.1)));
-        if let Some(minutes) = minutes {
+        for (minutes, rows) in parts::of(&saved.new, saved.time, limits::MERGE_ROWS_MAX)? {
             let contents = Contents { minutes, lsns, level: 0 };
-            segments.push(self.folder.write_segment(saved.name, &saved.new, contents)?);
+            segments.push(self.folder.write_segment(saved.name, &rows, contents)?);
         }
+        Segment::sort(&mut segments);
         // From the newest back, until there are as many rows as the table holds.
         let mut rows = 0;
         let needed = segments.iter().rev().take_while(|segment| {
@@ -156,15 +158,17 @@ impl Checkpoints {
         Ok(runs)
     }
 
-    /// Merges what has become many small segments, one merge at a time. False where nothing needs it.
-    pub fn compact(&mut self) -> Result<bool, CheckpointError> {
+    /// Merges what has become many small segments, one merge at a time, and answers how many rows it read. `None` where
+    /// nothing needs it.
+    pub fn compact(&mut self) -> Result<Option<u64>, CheckpointError> {
         let policy = MergePolicy::default();
         let before = self.folder.manifest();
         let mut next = Manifest::clone(&before);
+        let whole = |segment: &Segment| !self.damaged.contains(&segment.file.name);
         for frames in &self.views {
             let Some(stored) = next.views.get_mut(frames.name()) else { continue };
-            let Some(merge) = plan(&stored.segments, &policy) else { continue };
-            let inputs = stored.segments.get(merge.inputs.clone()).unwrap_or_default();
+            let Some(merge) = plan(&stored.segments, &policy, whole) else { continue };
+            let inputs = merge.inputs_of(&stored.segments);
             let added_up = |segments: Vec<Vec<RecordBatch>>| {
                 let mut minutes = Vec::new();
                 for rows in segments {
@@ -172,21 +176,51 @@ impl Checkpoints {
                 }
                 Ok(frames.write(&minutes).map_err(external)?.into_iter().collect())
             };
-            let merged = self.folder.merge(frames.name(), inputs, merge.level, added_up)?;
-            stored.segments.splice(merge.inputs, merged);
-            self.folder.commit(next)?;
-            return Ok(true);
+            return match self.folder.merge(frames.name(), &inputs, merge.level, added_up) {
+                Ok(merged) => {
+                    merge.apply(&mut stored.segments, merged);
+                    self.merged(next, &inputs)
+                }
+                Err(error) => self.gone_around(error, &inputs),
+            };
         }
         for (name, segments) in &mut next.tables {
-            let Some(merge) = plan(segments, &policy) else { continue };
-            let inputs = segments.get(merge.inputs.clone()).unwrap_or_default();
-            let merged = self.folder.merge(name, inputs, merge.level, in_turn)?;
-            segments.splice(merge.inputs, merged);
-            self.folder.commit(next)?;
-            return Ok(true);
+            let Some(merge) = plan(segments, &policy, whole) else { continue };
+            let inputs = merge.inputs_of(segments);
+            return match self.folder.merge(name, &inputs, merge.level, in_turn) {
+                Ok(merged) => {
+                    merge.apply(segments, merged);
+                    self.merged(next, &inputs)
+                }
+                Err(error) => self.gone_around(error, &inputs),
+            };
         }
-        Ok(false)
+        Ok(None)
     }
+
+    fn merged(&mut self, next: Manifest, inputs: &[Segment]) -> Result<Option<u64>, CheckpointError> {
+        self.folder.commit(next)?;
+        Ok(Some(rows_of(inputs)))
+    }
+
+    /// One damaged segment must not end all merging: it stays as it is, and the others are merged without it.
+    fn gone_around(&mut self, error: FolderError, inputs: &[Segment]) -> Result<Option<u64>, CheckpointError> {
+        let FolderError::Damaged(damage) = error else { return Err(error.into()) };
+        if !named(&damage).is_some_and(|name| self.damaged.insert(name)) {
+            return Err(FolderError::Damaged(damage).into());
+        }
+        tracing::error!(%damage, "a segment cannot be merged; it is left as it is");
+        Ok(Some(rows_of(inputs)))
+    }
+}
+
+fn rows_of(segments: &[Segment]) -> u64 {
+    segments.iter().map(|segment| segment.rows).sum()
+}
+
+/// The name of the damaged file.
+fn named(damage: &Damage) -> Option<String> {
+    Some(damage.file.file_name()?.to_str()?.to_owned())
 }
 
 fn external(error: Misfit) -> ArrowError {
@@ -210,12 +244,4 @@ fn state_bytes(views: &[ViewFrames], saved: &SavedCore, rest: &Rest) -> Result<V
     let not_understood = |source| CheckpointError::StateFile { file: "the state".to_owned(), source };
     let described = serde_json::to_vec(&described).map_err(|error| not_understood(error.into()))?;
     state_file::encode_state([&saved.state, &rest.owed, &rest.deliveries, &described], &frames).map_err(not_understood)
-}
-
-/// The oldest and the newest minute in the first column of times; `None` without rows.
-fn minutes_of(batch: &RecordBatch) -> Option<(Minute, Minute)> {
-    let times = batch.columns().iter().find(|column| matches!(column.data_type(), DataType::Timestamp(..)))?;
-    let times = times.as_primitive_opt::<TimestampMicrosecondType>()?;
-    let minute = |micros| EventTime::from_micros(micros).minute();
-    Some((minute(compute::min(times)?), minute(compute::max(times)?)))
 }

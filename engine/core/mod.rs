@@ -112,10 +112,14 @@ impl Tables {
         [transactions, rejected, late, corrections, verdicts, alerts]
     }
 
-    fn save(&mut self) -> Vec<SavedTable> {
-        let saved = TABLES.into_iter().zip(self.all());
-        let saved = saved.map(|(name, table)| SavedTable {
+    /// `event_time` is the stream's column of times.
+    fn save(&mut self, event_time: usize) -> Vec<SavedTable> {
+        // Late events have the reason in front.
+        let times = [event_time, 0, event_time + 1, 0, 0, 0];
+        let saved = TABLES.into_iter().zip(times).zip(self.all());
+        let saved = saved.map(|((name, time), table)| SavedTable {
             name,
+            time,
             new: table.take_unsaved(),
             kept: table.total_rows() - table.dropped_rows(),
             lost: table.unsaved_dropped(),
@@ -179,7 +183,7 @@ impl Core {
     /// Everything since the last save, and what is written anew each time. Costs what is new and what is open.
     pub fn save(&mut self) -> Result<SavedCore, CoreError> {
         let operator = self.operator.save().map_err(|error| CoreError::State(error.to_string()))?;
-        let oldest: Vec<Option<Minute>> = self.snapshot().views().iter().map(|view| view.oldest_sealed()).collect();
+        let held = self.head.held();
         let state = CoreState {
             operator: operator.state,
             alerts: self.rulings.live_alerts().save(),
@@ -188,7 +192,7 @@ impl Core {
             revisions: self.revisions.save(),
             liveness: self.liveness.save(),
             sessions: self.sessions.iter().map(|(id, session)| (*id, session.clone())).collect(),
-            held: self.operator.views().iter().map(|view| view.meta.name.clone()).zip(self.head.held()).collect(),
+            held: self.operator.views().iter().map(|view| view.meta.name.clone()).zip(held.clone()).collect(),
         };
         let state = match serde_json::to_vec(&state) {
             Ok(state) => state,
@@ -199,7 +203,7 @@ impl Core {
             }
         };
         let unsaved = self.head.take_unsaved();
-        let views = unsaved.views.into_iter().zip(oldest).zip(self.head.seen());
+        let views = unsaved.views.into_iter().zip(held).zip(self.head.seen());
         Ok(SavedCore {
             applied: self.applied,
             save: unsaved.save,
@@ -207,8 +211,8 @@ impl Core {
             open: operator.open,
             ids: operator.ids,
             ids_from: operator.ids_from,
-            views: views.map(|((new, oldest), seen)| SavedView { new, oldest, seen }).collect(),
-            tables: self.tables.save(),
+            views: views.map(|((new, held), seen)| SavedView { new, held, seen }).collect(),
+            tables: self.tables.save(self.stream.schema.event_time()),
         })
     }
 

@@ -34,6 +34,8 @@ pub const TABLES: [&str; 6] = ["transactions", "rejected_events", "late_events",
 #[derive(Debug)]
 pub struct SavedTable {
     pub name: &'static str,
+    /// The number of the column with the time of a row.
+    pub time: usize,
     /// Rows since the last save.
     pub new: Vec<RecordBatch>,
     /// Rows that the table holds now: older ones need not be kept.
@@ -46,8 +48,8 @@ pub struct SavedTable {
 pub struct SavedView {
     /// Minutes and corrections to them since the last save, in order.
     pub new: Vec<Arc<PartialRows>>,
-    /// Older minutes need not be kept.
-    pub oldest: Option<Minute>,
+    /// Minutes of other hours need not be kept.
+    pub held: Held,
     /// Of a view that fills gaps, what was seen before its newest hour.
     pub seen: Option<SeenBefore>,
 }

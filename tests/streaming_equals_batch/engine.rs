@@ -147,7 +147,7 @@ impl Engine {
             Rest::of(&Owed::default(), &Outbox::new(RetryPolicy::default())).map_err(|error| error.to_string())?;
         self.checkpoints.write(&saved, &rest).map_err(|error| error.to_string())?;
         self.core.saved(saved.save, &self.checkpoints.cold());
-        while self.checkpoints.compact().map_err(|error| error.to_string())? {}
+        while self.checkpoints.compact().map_err(|error| error.to_string())?.is_some() {}
         self.core.saved(saved.save, &self.checkpoints.cold());
         self.writer.forget_before(saved.applied.next()).map(|_| ()).map_err(|error| error.to_string())
     }

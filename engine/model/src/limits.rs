@@ -201,9 +201,16 @@ pub const SEGMENT_ROWS_MAX: u64 = 8 << 20;
 /// Bytes of one segment on disk, for the same reason and with the same behaviour.
 pub const SEGMENT_BYTES_MAX: u64 = 256 << 20;
 
+/// Bytes and rows of all segments that one merge reads: it holds them decoded, some hundred bytes a row. At the limit: the
+/// segments of an hour or of a day become several, each nearly full.
+pub const MERGE_BYTES_MAX: u64 = 64 << 20;
+pub const MERGE_ROWS_MAX: u64 = 1 << 20;
+
 /// Rows of one row group of a segment: what readers skip by its statistics. Fewer would cost more in footers than they
 /// save in reading. At the limit: the next row group begins.
 pub const SEGMENT_ROW_GROUP_ROWS: usize = 256 << 10;
+
+const _: () = assert!(MERGE_BYTES_MAX < SEGMENT_BYTES_MAX && MERGE_ROWS_MAX < SEGMENT_ROWS_MAX);
 
 /// Bytes of the manifest: some fifty thousand segments. At the limit: the checkpoint is refused and the one before stays in
 /// force; compaction or retention has to make room.

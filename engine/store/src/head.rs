@@ -49,6 +49,13 @@ pub struct Held {
     pub kept_from: Option<i64>,
 }
 
+impl Held {
+    /// Whether the view holds an hour that has some of these minutes.
+    pub fn meets(&self, (first, last): (Minute, Minute)) -> bool {
+        self.hours.iter().any(|(from, to)| *from <= hour_of(last) && hour_of(first) <= *to)
+    }
+}
+
 /// The keys that were seen before an hour, with the minute in which each was seen last: what gaps are filled by.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct SeenBefore {

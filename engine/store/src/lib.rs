@@ -2,6 +2,7 @@
 //! the manifest makes visible at once (FORMAT.md), and immutable snapshots of both for readers. It knows nothing of
 //! SQL: a view hands it rows that are finished.
 
+mod bucket;
 mod cache;
 mod cold;
 mod compaction;
@@ -27,6 +28,7 @@ mod disk_tests;
 #[cfg(test)]
 mod tests;
 
+pub use bucket::{Bucket, divided};
 pub use cold::Cold;
 pub use compaction::{Merge, MergePolicy, in_turn, plan};
 pub use error::{Affected, Damage, FolderError, StoreError};

@@ -1,7 +1,10 @@
 //! `Manifest`: what is visible, and so the checkpoint: which record of the log it contains, and every file that belongs
 //! to it with its length and checksum. Its bytes are drawn in FORMAT.md. It opens no file.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::{
+    cmp::Reverse,
+    collections::{BTreeMap, BTreeSet, BinaryHeap},
+};
 
 use serde::{Deserialize, Serialize};
 use tidewatch_model::{Lsn, Minute, limits};
@@ -13,7 +16,10 @@ use crate::{
 };
 
 /// The newest format of the manifest that this version writes and reads.
-pub const MANIFEST_VERSION: u32 = 1;
+pub const MANIFEST_VERSION: u32 = 2;
+
+/// The oldest that it reads. Of version 1 all records of a table's segments are disjoint; nothing else differs.
+const OLDEST_VERSION: u32 = 1;
 
 pub(crate) const HEADER_BYTES: usize = 32;
 
@@ -49,7 +55,7 @@ pub struct IdRun {
 pub struct StoredView {
     /// Of the view's definition: rows of another definition are not this view's.
     pub fingerprint: u64,
-    /// In the order of the log; their LSN ranges are disjoint.
+    /// In the order of the log; two of them have no records in common, or no minutes.
     pub segments: Vec<Segment>,
 }
 
@@ -162,7 +168,7 @@ fn checked_body(bytes: &[u8]) -> Result<&[u8], ManifestFault> {
         return Err(damaged("the checksum of the manifest's version is wrong"));
     }
     match u32_at(bytes, MAGIC.len())? {
-        MANIFEST_VERSION => {}
+        OLDEST_VERSION..=MANIFEST_VERSION => {}
         newer if newer > MANIFEST_VERSION => return Err(ManifestFault::Newer(newer)),
         other => return Err(damaged(format!("there never was a version {other} of the manifest"))),
     }
@@ -196,24 +202,33 @@ fn u32_at(bytes: &[u8], at: usize) -> Result<u32, ManifestFault> {
     Ok(u32::from_le_bytes(part(bytes, at)?))
 }
 
-/// Each segment is sound, they come in the order of the log, and no record is in two of them.
+/// Each segment is sound, they come in the order of the log, and no two of them can hold a row of the same record and minute.
 pub(crate) fn check_segments(segments: &[Segment], applied: Lsn) -> Result<(), String> {
     let mut before = None;
+    // Those that reach up to the record that is looked at, by their first minute: their minutes are disjoint.
+    let mut reaching: BTreeMap<Minute, &Segment> = BTreeMap::new();
+    let mut ends: BinaryHeap<Reverse<(Lsn, Minute)>> = BinaryHeap::new();
     for segment in segments {
         segment.check()?;
-        if before.is_some_and(|before| segment.lsns.0 <= before) {
-            return Err(format!(
-                "`{}` begins with record {}, which a segment before it already holds",
-                segment.file.name, segment.lsns.0
-            ));
+        let name = &segment.file.name;
+        let place = (segment.lsns.0, segment.minutes.0);
+        if before.is_some_and(|before| place < before) {
+            return Err(format!("`{name}` stands behind a segment that begins later"));
         }
         if segment.lsns.1 > applied {
-            return Err(format!(
-                "`{}` holds records behind {applied}, the newest that is contained",
-                segment.file.name
-            ));
+            return Err(format!("`{name}` holds records behind {applied}, the newest that is contained"));
         }
-        before = Some(segment.lsns.1);
+        while let Some(Reverse((_, first))) = ends.peek().filter(|Reverse((end, _))| *end < segment.lsns.0) {
+            reaching.remove(first);
+            ends.pop();
+        }
+        let nearest = reaching.range(..=segment.minutes.1).next_back().map(|(_, nearest)| *nearest);
+        if let Some(other) = nearest.filter(|other| other.meets(&segment.contents())) {
+            return Err(format!("`{name}` has records and minutes that `{}` already holds", other.file.name));
+        }
+        reaching.insert(segment.minutes.0, segment);
+        ends.push(Reverse((segment.lsns.1, segment.minutes.0)));
+        before = Some(place);
     }
     Ok(())
 }

@@ -99,6 +99,17 @@ impl Segment {
         Affected { rows: self.rows, minutes: self.minutes }
     }
 
+    /// Puts segments of one table in their order: that of the log, and of the minutes where records are shared.
+    pub fn sort(segments: &mut [Self]) {
+        segments.sort_by_key(|segment| (segment.lsns.0, segment.minutes.0));
+    }
+
+    /// Whether there can be a row in both: they have minutes in common, and records.
+    pub(crate) fn meets(&self, other: &Contents) -> bool {
+        let minutes = self.minutes.0 <= other.minutes.1 && other.minutes.0 <= self.minutes.1;
+        minutes && self.lsns.0 <= other.lsns.1 && other.lsns.0 <= self.lsns.1
+    }
+
     /// What must hold of every segment, whatever its rows are.
     pub(crate) fn check(&self) -> Result<(), String> {
         let name = &self.file.name;

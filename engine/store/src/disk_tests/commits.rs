@@ -105,15 +105,22 @@ fn a_checkpoint_that_contradicts_itself_is_refused() {
     let (mut folder, _) = open(&fs).unwrap();
     let good = Manifest::clone(&folder.manifest());
     type Spoil = fn(&mut Manifest);
-    let cases: [(&str, Spoil); 13] = [
+    let cases: [(&str, Spoil); 14] = [
         ("go back from record 4 to 3", |m| {
             m.applied = Lsn(3);
             m.views.clear();
             m.tables.clear();
         }),
         ("holds records behind 5", |m| m.tables.get_mut("transactions").unwrap()[1].lsns.1 = Lsn(9)),
-        ("which a segment before it already holds", |m| m.tables.get_mut("transactions").unwrap()[1].lsns.0 = Lsn(3)),
-        ("which a segment before it already holds", |m| m.views.get_mut("payments").unwrap().segments.reverse()),
+        ("already holds", |m| {
+            let segment = &mut m.tables.get_mut("transactions").unwrap()[1];
+            (segment.lsns.0, segment.minutes.0) = (Lsn(3), minute(3));
+        }),
+        ("already holds", |m| {
+            let segments = &mut m.views.get_mut("payments").unwrap().segments;
+            segments[1].minutes.0 = segments[0].minutes.1;
+        }),
+        ("begins later", |m| m.views.get_mut("payments").unwrap().segments.reverse()),
         ("named twice", |m| {
             let twice = m.tables["transactions"].clone();
             m.tables.insert("other".to_owned(), twice);

@@ -121,8 +121,8 @@ fn a_full_disk_leaves_the_old_checkpoint_and_then_takes_the_new() {
             fs.crash();
             check(&fs, (4, 4), &case);
         }
-        // Four files and the manifest: each is made, written and synced; the folder is synced twice; one rename.
-        assert_eq!((refused, poisoned), (11, 7), "{fault:?}");
+        // Five files and the manifest: each is made, written and synced; the folder is synced twice; one rename.
+        assert_eq!((refused, poisoned), (13, 8), "{fault:?}");
     }
 }
 
@@ -143,7 +143,7 @@ fn check_poisoned(folder: &mut Folder, error: FolderError, case: &str) {
 #[test]
 fn a_failed_sync_stops_the_store_until_a_restart() {
     let mut poisoned = 0;
-    for operation in 1..=18 {
+    for operation in 1..=24 {
         let case = format!("operation {operation}");
         let fs = MemFs::new();
         let (mut folder, _) = open(&fs).unwrap();
@@ -165,6 +165,6 @@ fn a_failed_sync_stops_the_store_until_a_restart() {
             Ok(()) => {}
         }
     }
-    // Five files and two times the folder, and a rename of which nobody knows whether it happened.
-    assert_eq!(poisoned, 8);
+    // Six files and two times the folder, and a rename of which nobody knows whether it happened.
+    assert_eq!(poisoned, 9);
 }

@@ -123,10 +123,10 @@ fn a_newer_version_is_refused_and_not_misread() {
     let fs = small_store();
     let path = dir().join("MANIFEST");
     let names = files(&fs);
-    for bytes in [sealed(2, b"{}"), sealed(2, b"")[..16].to_vec(), sealed(u32::MAX, b"of another world")] {
+    for bytes in [sealed(3, b"{}"), sealed(3, b"")[..16].to_vec(), sealed(u32::MAX, b"of another world")] {
         fs.put(&path, bytes);
         let error = open(&fs).unwrap_err();
-        assert!(matches!(&error, FolderError::Newer { known: 1, .. }), "{error}");
+        assert!(matches!(&error, FolderError::Newer { known: 2, .. }), "{error}");
         assert!(error.to_string().contains("newer Tidewatch"), "{error}");
         assert_eq!(files(&fs), names);
     }
@@ -138,7 +138,7 @@ fn a_manifest_with_right_checksums_and_wrong_contents_is_damage() {
     let path = dir().join("MANIFEST");
     let bytes = fs.bytes(&path).unwrap();
     let body = String::from_utf8(bytes[HEADER_BYTES..].to_vec()).unwrap();
-    assert_eq!(sealed(1, body.as_bytes()), bytes, "the layout is the one that FORMAT.md draws");
+    assert_eq!(sealed(2, body.as_bytes()), bytes, "the layout is the one that FORMAT.md draws");
     let cases = [
         ("{\"log_id\":", "{\"later\":1,\"log_id\":", "unknown field"),
         ("\"applied\":4", "\"applied\":-4", "invalid value"),
@@ -152,12 +152,12 @@ fn a_manifest_with_right_checksums_and_wrong_contents_is_damage() {
     ];
     for (from, to, words) in cases {
         assert!(body.contains(from), "{from}");
-        fs.put(&path, sealed(1, body.replacen(from, to, 1).as_bytes()));
+        fs.put(&path, sealed(2, body.replacen(from, to, 1).as_bytes()));
         let damage = damage(open(&fs), to);
         assert!(damage.what.contains(words), "{to}: {}", damage.what);
     }
     for body in ["", "{}", "null", "[]", "\u{0}", &"[".repeat(100_000)] {
-        fs.put(&path, sealed(1, body.as_bytes()));
+        fs.put(&path, sealed(2, body.as_bytes()));
         damage(open(&fs), body);
     }
     let claims = FileEntry { name: "state-00000000000000000000.blob".to_owned(), bytes: u64::MAX, crc32c: 0 };

@@ -85,10 +85,13 @@ fn checkpoint(folder: &mut Folder, step: u64) -> Result<(), FolderError> {
     next.id_runs.push(IdRun { file, owner: "live".to_owned(), minutes: (minute(step), minute(step)) });
     next.id_runs.retain(|run| run.minutes.0 >= minute(step.saturating_sub(1)));
     let number = step as i64;
-    let fresh = folder.write_segment("payments", &[rows(&[number, number + 100])], contents(step, step))?;
     let view =
         next.views.entry("payments".to_owned()).or_insert(StoredView { fingerprint: u64::MAX, segments: vec![] });
-    view.segments.push(fresh);
+    // Two of the same records, of different minutes.
+    for minutes in [step, step + 100] {
+        let contents = Contents { lsns: (Lsn(step), Lsn(step)), ..contents(minutes, minutes) };
+        view.segments.push(folder.write_segment("payments", &[rows(&[minutes as i64])], contents)?);
+    }
     view.segments.retain(|segment| segment.lsns.0.0 + KEPT_STEPS > step);
     let fresh = folder.write_segment("transactions", &[rows(&[number])], contents(step, step))?;
     let table = next.tables.entry("transactions".to_owned()).or_default();
