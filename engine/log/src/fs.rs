@@ -38,6 +38,10 @@ pub trait FileSystem: Send + Sync + fmt::Debug {
     /// Opens an existing file for reading at any place.
     fn open(&self, path: &Path) -> io::Result<Arc<dyn ReadFile>>;
 
+    /// Has the next reads of a file come from the disk, where memory has nothing that is still to be written. After a
+    /// failed sync the system may show what it dropped, and this is what shows it up.
+    fn forget_cached(&self, path: &Path) -> io::Result<()>;
+
     /// Gives a file another name, atomically replacing what bore it.
     fn rename(&self, from: &Path, to: &Path) -> io::Result<()>;
 

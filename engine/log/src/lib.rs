@@ -28,7 +28,7 @@ pub use committer::Log;
 pub use durability::Durability;
 pub use encoded::Encoded;
 pub use error::{Damage, DecodeError, LogError};
-pub use fs::{FailingFs, FileSystem, ForgetfulFs, MemFs, ReadFile, StdFs, WriteFile, out_of_handles};
+pub use fs::{FailingFs, Fate, Fault, FileSystem, ForgetfulFs, MemFs, ReadFile, StdFs, WriteFile, out_of_handles};
 pub use lock::{DataFolderLock, LockError};
 pub use observer::{Commit, Observer, Unobserved};
 pub use queue::Then;

@@ -59,6 +59,12 @@ pub(crate) struct Found {
 pub(crate) fn recover(fs: &dyn FileSystem, dir: &Path, new_log_id: u64, verify_from: Lsn) -> Result<Found, LogError> {
     fs.create_dir(dir).map_err(LogError::io("make the folder", dir))?;
     let mut segments = segments_in(fs, dir)?;
+    if let Some(last) = segments.last() {
+        // The process before may have been restarted because a sync had failed. What memory still shows of that is not
+        // on disk, and taking it for durable would lose it in the next power cut.
+        let path = dir.join(segment::file_name(*last));
+        fs.forget_cached(&path).map_err(LogError::io("read anew", &path))?;
+    }
     let mut cut = None;
     if let Some(first) = segments.last().copied()
         && let Some(unborn) = unborn_segment(fs, dir, first)?

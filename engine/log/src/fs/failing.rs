@@ -168,6 +168,10 @@ impl FileSystem for FailingFs {
         self.disk.open(path)
     }
 
+    fn forget_cached(&self, path: &Path) -> io::Result<()> {
+        self.disk.forget_cached(path)
+    }
+
     fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
         self.meets(Operation::Change, to)?;
         self.disk.rename(from, to)

@@ -5,6 +5,7 @@
 use std::{
     collections::{BTreeMap, BTreeSet},
     io,
+    ops::Range,
     path::{Path, PathBuf},
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
@@ -22,7 +23,7 @@ pub enum Fault {
     /// A write puts this many bytes into the file, then says that the disk is full.
     FullAfter(usize),
     /// The operation does nothing and says that the device failed. A failed sync is harsh, as Linux
-    /// is: what was unsynced then is lost in the next crash even if a later sync says otherwise.
+    /// is: what was unsynced then is not on disk, though memory goes on showing it and a later sync succeeds.
     Device,
     /// The machine stops here: this and every later operation fails until `crash`. A write that is
     /// cut off so may still have reached the disk, which is for `crash_with` to decide.
@@ -51,6 +52,8 @@ struct Disk {
     /// Names as the running system sees them, and as a crash would leave them.
     names: BTreeMap<PathBuf, u64>,
     synced_names: BTreeMap<PathBuf, u64>,
+    /// What leads from the synced names to the others, in its order. Each of them reaches the disk whole.
+    unsynced_names: Vec<NameChange>,
     files: BTreeMap<u64, Content>,
     next_file: u64,
     /// Grows with each crash; handles from before it are dead.
@@ -60,6 +63,9 @@ struct Disk {
     halted: bool,
 }
 
+/// A change of names: what each of these paths names after it.
+type NameChange = Vec<(PathBuf, Option<u64>)>;
+
 /// A file's bytes. What a crash leaves for certain is `bytes[..stable]` followed by `cut_off`.
 #[derive(Debug, Default)]
 struct Content {
@@ -67,8 +73,8 @@ struct Content {
     stable: usize,
     /// Synced bytes behind `stable` that were cut since, which is not synced yet.
     cut_off: Vec<u8>,
-    /// A sync failed: later ones change nothing any more.
-    sync_lost: bool,
+    /// What was unsynced when a sync failed. Memory shows it, and the disk will never have it.
+    lost: Option<Range<usize>>,
 }
 
 impl MemFs {
@@ -80,6 +86,29 @@ impl MemFs {
     pub fn fail(&self, nth: u64, fault: Fault) {
         let mut disk = self.disk();
         disk.fault = Some((disk.operations + nth, fault));
+    }
+
+    /// The fault that was asked for and was not met yet is not to come.
+    pub fn forget_fault(&self) {
+        self.disk().fault = None;
+    }
+
+    /// Whether the machine has stopped.
+    pub fn is_halted(&self) -> bool {
+        self.disk().halted
+    }
+
+    /// The process stops before its next operation: that and every later one fails until `kill` or `crash`.
+    pub fn halt(&self) {
+        self.disk().halted = true;
+    }
+
+    /// The process is gone and its files are closed; the machine goes on with all that was written, synced or not.
+    pub fn kill(&self) {
+        let mut disk = self.disk();
+        disk.boot += 1;
+        disk.halted = false;
+        disk.fault = None;
     }
 
     /// How many operations that change something there were.
@@ -94,9 +123,22 @@ impl MemFs {
 
     /// Crashes the machine; `fate` decides for each file with unsynced bytes at its end what became
     /// of them, given their number. Unsynced names are gone, unsynced removals undone.
-    pub fn crash_with(&self, mut fate: impl FnMut(&Path, usize) -> Fate) {
+    pub fn crash_with(&self, fate: impl FnMut(&Path, usize) -> Fate) {
+        self.crash_keeping(0, fate);
+    }
+
+    /// The same, where the first so many of the unsynced changes of names reached the disk, as a file system's journal
+    /// may have them.
+    pub fn crash_keeping(&self, names: usize, mut fate: impl FnMut(&Path, usize) -> Fate) {
         let mut disk = self.disk();
         let disk = &mut *disk;
+        let unsynced = std::mem::take(&mut disk.unsynced_names);
+        for (path, file) in unsynced.into_iter().take(names).flatten() {
+            match file {
+                Some(file) => disk.synced_names.insert(path, file),
+                None => disk.synced_names.remove(&path),
+            };
+        }
         disk.names = disk.synced_names.clone();
         for (path, file) in &disk.names {
             if let Some(content) = disk.files.get_mut(file) {
@@ -108,6 +150,16 @@ impl MemFs {
         disk.boot += 1;
         disk.halted = false;
         disk.fault = None;
+    }
+
+    /// How many changes of names were not synced.
+    pub fn unsynced_names(&self) -> usize {
+        self.disk().unsynced_names.len()
+    }
+
+    /// The names of all files, sorted.
+    pub fn files(&self) -> Vec<PathBuf> {
+        self.disk().names.keys().cloned().collect()
     }
 
     /// The bytes of a file, for tests.
@@ -137,10 +189,8 @@ impl MemFs {
 
 impl Content {
     fn sync(&mut self) {
-        if !self.sync_lost {
-            self.stable = self.bytes.len();
-            self.cut_off.clear();
-        }
+        self.stable = self.bytes.len();
+        self.cut_off.clear();
     }
 
     fn truncate(&mut self, length: usize) {
@@ -151,9 +201,22 @@ impl Content {
             self.stable = length;
         }
         self.bytes.resize(length, 0);
+        self.lost = self.lost.take().filter(|lost| lost.start < length).map(|lost| lost.start..lost.end.min(length));
+    }
+
+    fn lose(&mut self) {
+        let start = self.lost.as_ref().map_or(self.stable, |lost| lost.start.min(self.stable));
+        self.lost = Some(start..self.bytes.len()).filter(|lost| !lost.is_empty());
+    }
+
+    /// Shows what the disk has.
+    fn forget_cached(&mut self) {
+        let lost = self.lost.take().and_then(|lost| self.bytes.get_mut(lost));
+        lost.into_iter().for_each(|bytes| bytes.fill(0));
     }
 
     fn crash(&mut self, fate: impl FnOnce(usize) -> Fate) {
+        self.forget_cached();
         let unsynced = self.bytes.split_off(self.stable.min(self.bytes.len()));
         if self.cut_off.is_empty() && !unsynced.is_empty() {
             match fate(unsynced.len()) {
@@ -170,7 +233,6 @@ impl Content {
         }
         self.stable = self.bytes.len();
         self.cut_off.clear();
-        self.sync_lost = false;
     }
 }
 
@@ -263,6 +325,7 @@ impl FileSystem for MemFs {
         let file = disk.new_file();
         disk.files.insert(file, Content::default());
         disk.names.insert(path.to_owned(), file);
+        disk.unsynced_names.push(vec![(path.to_owned(), Some(file))]);
         Ok(Box::new(self.handle(&disk, file)))
     }
 
@@ -276,18 +339,28 @@ impl FileSystem for MemFs {
         Ok(Arc::new(self.handle(&disk, disk.named(path)?)))
     }
 
+    fn forget_cached(&self, path: &Path) -> io::Result<()> {
+        let mut disk = self.disk();
+        let file = disk.named(path)?;
+        disk.files.get_mut(&file).ok_or(io::ErrorKind::NotFound)?.forget_cached();
+        Ok(())
+    }
+
     fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
         let mut disk = self.disk();
         disk.atomic_operation()?;
         let file = disk.names.remove(from).ok_or(io::ErrorKind::NotFound)?;
         disk.names.insert(to.to_owned(), file);
+        disk.unsynced_names.push(vec![(from.to_owned(), None), (to.to_owned(), Some(file))]);
         Ok(())
     }
 
     fn remove(&self, path: &Path) -> io::Result<()> {
         let mut disk = self.disk();
         disk.atomic_operation()?;
-        disk.names.remove(path).map(|_| ()).ok_or_else(|| io::ErrorKind::NotFound.into())
+        disk.names.remove(path).ok_or(io::ErrorKind::NotFound)?;
+        disk.unsynced_names.push(vec![(path.to_owned(), None)]);
+        Ok(())
     }
 
     fn sync_dir(&self, dir: &Path) -> io::Result<()> {
@@ -297,6 +370,8 @@ impl FileSystem for MemFs {
         disk.synced_names.retain(|path, _| path.parent() != Some(dir));
         let inside = disk.names.iter().filter(|(path, _)| path.parent() == Some(dir));
         disk.synced_names.extend(inside.map(|(path, file)| (path.clone(), *file)));
+        // Files are renamed within a folder.
+        disk.unsynced_names.retain(|change| !change.iter().any(|(path, _)| path.parent() == Some(dir)));
         Ok(())
     }
 }
@@ -368,7 +443,7 @@ impl WriteFile for MemFile {
                 Ok(())
             }
             Some(fault) => {
-                content.sync_lost = true;
+                content.lose();
                 Err(fault.error())
             }
         })

@@ -53,6 +53,11 @@ impl FileSystem for StdFs {
         Ok(Arc::new(File::open(path)?))
     }
 
+    fn forget_cached(&self, path: &Path) -> io::Result<()> {
+        // Linux marks pages that it could not write as clean, and drops clean pages when it is asked to.
+        Ok(rustix::fs::fadvise(File::open(path)?, 0, None, rustix::fs::Advice::DontNeed)?)
+    }
+
     fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
         std::fs::rename(from, to)
     }

@@ -177,6 +177,25 @@ fn a_failed_sync_poisons_the_log_until_a_restart() {
 }
 
 #[test]
+fn what_a_failed_sync_dropped_is_not_taken_for_durable_after_a_restart() {
+    let fs = MemFs::new();
+    let (mut writer, _) = open(&fs).unwrap();
+    writer.append(&encoded(&note(1))).unwrap();
+    writer.commit(&no_clock).unwrap();
+    writer.append(&encoded(&note(2))).unwrap();
+    fs.fail(2, Fault::Device);
+    assert!(matches!(writer.commit(&no_clock), Err(LogError::Poisoned { .. })));
+    // The process is restarted; the system goes on showing the record that the disk does not have.
+    fs.kill();
+    let (mut writer, found) = open(&fs).unwrap();
+    assert_eq!(found.last(), Lsn(1));
+    writer.append(&encoded(&note(2))).unwrap();
+    writer.commit(&no_clock).unwrap();
+    fs.crash();
+    check(&fs, 2, 2, "after a failed sync, a restart and a power cut");
+}
+
+#[test]
 fn a_failed_sync_of_a_new_segment_or_of_the_folder_poisons_as_well() {
     // A new segment is made, written, synced, and so is its name; removing one syncs the folder.
     for operation in [3, 4, 6] {
