@@ -1,4 +1,5 @@
-//! The engine's start, on one page, and its stop in the mirror order. It wires parts together and decides nothing.
+//! The engine's start, on one page, and its stop in the mirror order. It gives the parts threads and sockets and decides
+//! nothing.
 
 use std::{
     hash::{BuildHasher, Hasher, RandomState},
@@ -8,28 +9,21 @@ use std::{
 };
 
 use anyhow::Context;
-use tidewatch_alerts::{RetryPolicy, Route, Routing, SeverityMatch};
-use tidewatch_log::{Commit, DataFolderLock, FileSystem, Log, LogConfig, LogError, Observer, Writer};
+use tidewatch_log::{DataFolderLock, FileSystem, Log};
 use tidewatch_model::{Clock, Span};
-use tidewatch_query::QueryLimits;
-use tidewatch_rules::RuleLimits;
 use tidewatch_serve::{Edge, serve_grpc, serve_http};
-use tidewatch_sinks::{Dispatcher, DispatcherTask, LogSink, Receiver, Secret, TokioTimer, Webhook, WebhookConfig};
-use tidewatch_store::Folder;
+use tidewatch_sinks::{DispatcherTask, LogSink, Receiver, Secret, TokioTimer, Webhook, WebhookConfig};
 use tidewatch_views::{compile_stream, compile_view};
 use tokio::{net::TcpListener, sync::Semaphore, sync::watch, task::JoinHandle};
 
 use crate::{
-    checkpoint::{CheckpointThread, Checkpoints},
-    condition::Condition,
-    config::{self, Config, ReceiverKind, Severities},
-    core::{CoreLimits, Plan},
+    config::{self, Config, ReceiverKind},
+    core::Plan,
     front::Front,
     id_secret::id_key,
-    pipeline::{Event, Inbox, OnSeal, Pipeline, inbox},
-    published::{Board, Published},
-    recovery,
-    telemetry::{self, Metrics, MonotonicTicks, Stage, Ticks},
+    parts::{Parts, Seams, Turns},
+    pipeline::{Event, Inbox, OnSeal, Pipeline},
+    telemetry::{self, MonotonicTicks, Stage},
 };
 
 /// How often the clock is looked at for silent partitions.
@@ -113,85 +107,24 @@ pub fn plan(config: &Config) -> anyhow::Result<Plan> {
     if refusals.is_empty() { Ok(Plan { stream, views, rules }) } else { Err(Refusals(refusals).into()) }
 }
 
-pub fn core_limits(config: &Config) -> CoreLimits {
-    CoreLimits {
-        ids_max: config.dedup_ids_max,
-        head_bytes_max: usize::try_from(config.store.head_bytes_max.bytes()).unwrap_or(usize::MAX),
-        cache_bytes_max: usize::try_from(config.store.cache_bytes_max.bytes()).unwrap_or(usize::MAX),
-        raw_bytes_max: usize::try_from(config.store.raw_bytes_max.bytes()).unwrap_or(usize::MAX),
-        rules: rule_limits(config),
-    }
-}
-
-fn rule_limits(config: &Config) -> RuleLimits {
-    RuleLimits {
-        memory_bytes: usize::try_from(config.rules.memory.bytes()).unwrap_or(usize::MAX),
-        time: config.rules.timeout.to_std(),
-    }
-}
-
-struct LogWatch {
-    metrics: Arc<Metrics>,
-    condition: Arc<Condition>,
-    ticks: Arc<dyn Ticks>,
-}
-
-impl Observer for LogWatch {
-    fn monotonic(&self) -> Duration {
-        Duration::from_nanos(self.ticks.nanos())
-    }
-
-    fn committed(&self, commit: &Commit) {
-        self.condition.log_wrote();
-        self.metrics.logged(commit.bytes as u64);
-        self.metrics.took(Stage::LogAppend, commit.write);
-        if commit.synced {
-            self.metrics.fsynced();
-            self.metrics.took(Stage::Fsync, commit.sync);
-        }
-    }
-
-    fn failed(&self, error: &LogError) {
-        self.condition.log_failed(error);
-    }
-}
-
-fn durability(durability: config::Durability) -> tidewatch_log::Durability {
-    match durability {
-        config::Durability::Fsync => tidewatch_log::Durability::Fsync,
-        config::Durability::Os => tidewatch_log::Durability::Os,
-        config::Durability::Memory => tidewatch_log::Durability::Memory,
-    }
-}
-
 /// Any number will do for a new log's id; the standard library draws its hasher's keys at random.
 pub fn random_id() -> u64 {
     RandomState::new().build_hasher().finish()
 }
 
-fn routing(config: &Config) -> anyhow::Result<Routing> {
-    let routes = config.routes.iter().map(|route| Route {
-        severity: match &route.severities {
-            Severities::AtLeast(severity) => SeverityMatch::AtLeast(*severity),
-            Severities::Exactly(severities) => SeverityMatch::Exactly(severities.clone()),
-        },
-        labels: route.labels.clone(),
-        receivers: route.receivers.clone(),
-    });
-    let names = config.receivers.iter().map(|receiver| receiver.name.clone()).collect();
-    Ok(Routing::new(routes.collect(), &names)?)
-}
-
-fn receivers(config: &Config, alert_log: Option<Box<dyn std::io::Write + Send>>) -> anyhow::Result<Vec<Receiver>> {
+fn receivers(
+    config: &Config,
+    alert_log: Option<Box<dyn std::io::Write + Send>>,
+) -> anyhow::Result<Vec<Arc<dyn Receiver>>> {
     let mut alert_log = alert_log;
-    let mut receivers = Vec::new();
+    let mut receivers: Vec<Arc<dyn Receiver>> = Vec::new();
     for receiver in &config.receivers {
         receivers.push(match &receiver.kind {
             ReceiverKind::Log => {
                 let writer = alert_log.take().unwrap_or_else(|| Box::new(std::io::stdout()));
-                Receiver::Log(LogSink::to_writer(&receiver.name, writer))
+                Arc::new(LogSink::to_writer(&receiver.name, writer))
             }
-            ReceiverKind::Webhook(webhook) => Receiver::Webhook(Webhook::new(WebhookConfig {
+            ReceiverKind::Webhook(webhook) => Arc::new(Webhook::new(WebhookConfig {
                 name: receiver.name.clone(),
                 url: Secret::new(webhook.url.expose()),
                 headers: webhook
@@ -224,120 +157,26 @@ impl Running {
         lock.announce(&http.to_string())?;
         let id_key = id_key(&config.data_dir)?;
 
-        let ticks: Arc<dyn Ticks> = Arc::new(MonotonicTicks::new());
-        let started_at = surroundings.clock.now();
-        let metrics = Arc::new(Metrics::new(started_at, Arc::clone(&ticks)));
-        let condition = Arc::new(Condition::new(Arc::clone(&metrics)));
-        let disk = surroundings.disk;
-        let log_dir = config.data_dir.join("log");
-        let (folder, _) = Folder::open(Arc::clone(&disk), &config.data_dir.join("store"))?;
-        recovery::report(folder.findings());
-        let in_checkpoint = folder.manifest().applied;
-        let log_config = LogConfig {
-            durability: durability(config.log.durability),
-            segment_bytes: config.log.segment_bytes,
-            verify_from: folder.manifest().applied.next(),
-            ..LogConfig::new(random_id())
-        };
-        let (writer, found) = Writer::open(Arc::clone(&disk), &log_dir, &log_config)?;
-        if let Some(cut) = &found.cut {
-            tracing::warn!(file = %cut.file.display(), bytes = cut.bytes, reason = cut.reason,
-                "the end of the log was torn by a crash and was cut; nothing acknowledged was in it");
-        }
-        let retry = RetryPolicy {
-            first: config.retry.first,
-            longest: config.retry.longest,
-            max_attempts: config.retry.attempts_max,
-            max_age: config.retry.retry_for,
-        };
-        let recovering = {
-            let (plan, limits) = (plan.clone(), core_limits(config));
-            let log = recovery::Found { disk, dir: log_dir, id: found.log_id, first: found.first, last: found.last() };
-            tokio::task::spawn_blocking(move || {
-                let recovered = recovery::recover(&plan, limits, retry, &folder, &log)?;
-                let checkpoints = Checkpoints::new(folder, log.id, &plan.views, recovered.cold.clone())?;
-                anyhow::Ok((recovered, checkpoints))
-            })
-        };
-        let (mut recovered, checkpoints) = recovering.await.context("recovery broke off")??;
-        for broken in recovered.core.rules().broken() {
-            tracing::error!(%broken, "a rule does not run; the others do");
-        }
-
-        let watch = LogWatch { metrics: Arc::clone(&metrics), condition: Arc::clone(&condition), ticks };
-        let log = Arc::new(Log::start(writer, Arc::new(watch))?);
-        let checkpoints =
-            CheckpointThread::start(checkpoints, Arc::clone(&log), Arc::clone(&metrics), Arc::clone(&condition))?;
-        recovered.core.measure(Arc::clone(&metrics));
-        let (inbox, events) = inbox(config.ingest.max_in_flight_batches);
-        let deliveries = inbox.clone();
-        let delivered = Arc::clone(&metrics);
-        let (dispatcher, dispatcher_task) = Dispatcher::start(
-            recovered.deliveries.clone(),
-            receivers(config, surroundings.alert_log)?,
-            Arc::clone(&surroundings.clock),
-            Arc::new(TokioTimer),
-            Arc::new(move |news| {
-                count_deliveries(&delivered, &news);
-                if !deliveries.offer(Event::Deliveries(news)) {
-                    tracing::warn!(
-                        "news of deliveries could not be journalled; after a restart they may be made again"
-                    );
-                }
-            }),
-            delivering(&metrics),
-        )?;
-        let board = Arc::new(Board::new(Published::of(&recovered.core)));
-        let rules = Arc::clone(recovered.core.rules());
-        let mut pipeline = Pipeline {
-            condition: Arc::clone(&condition),
-            checkpoints,
-            checkpoint_interval: config.store.checkpoint_interval,
-            checkpointed: (started_at, in_checkpoint),
-            core: recovered.core,
-            log: Arc::clone(&log),
-            inbox: inbox.clone(),
-            board: Arc::clone(&board),
-            metrics: Arc::clone(&metrics),
+        let seams = Seams {
             clock: Arc::clone(&surroundings.clock),
-            idle_after: config.ingest.idle_after,
-            routing: routing(config)?,
-            dispatcher,
-            owed: recovered.owed,
-            journals: Arc::default(),
-            deliveries: recovered.deliveries,
+            ticks: Arc::new(MonotonicTicks::new()),
+            disk: surroundings.disk,
+            timer: Arc::new(TokioTimer),
+            receivers: receivers(config, surroundings.alert_log)?,
+            log_id: random_id(),
             on_seal: surroundings.on_seal,
-            advancing: 0,
+            turns: Turns::Threads,
+            planted: None,
         };
-        pipeline.resume();
+        let parts = {
+            let (config, plan) = (config.clone(), plan);
+            tokio::task::spawn_blocking(move || Parts::assemble(&config, &plan, seams))
+        };
+        let Parts { front, log, pipeline, events, inbox, dispatcher } = parts.await.context("recovery broke off")??;
         let pipeline = spawn_pipeline(pipeline, events)?;
-
-        let front = Arc::new(Front {
-            schema: Arc::clone(&plan.stream.schema),
-            log: Arc::clone(&log),
-            inbox: inbox.clone(),
-            board,
-            metrics: Arc::clone(&metrics),
-            condition,
-            clock: Arc::clone(&surroundings.clock),
-            rules,
-            rule_limits: rule_limits(config),
-            query_limits: QueryLimits {
-                memory_bytes: usize::try_from(config.query.memory.bytes()).unwrap_or(usize::MAX),
-                time: config.query.timeout.to_std(),
-                rows: config.query.rows_max,
-            },
-            admission: Arc::new(Semaphore::new(config.ingest.max_in_flight_batches)),
-            admitted_max: config.ingest.max_in_flight_batches,
-            admission_wait: config.ingest.admission_wait.to_std(),
-            queries: Arc::new(Semaphore::new(config.query.concurrency)),
-            questions: Front::questions(),
-            partitions: config.log.partitions,
-            sessions: std::sync::Mutex::default(),
-            started_at,
-        });
         let (shutdown, stopping) = watch::channel(false);
         let engine: Arc<dyn tidewatch_serve::Engine> = Arc::<Front>::clone(&front);
+        let metrics = Arc::clone(&front.metrics);
         let edge = Edge::new(engine, surroundings.clock, id_key)
             .metrics(move || metrics.render())
             .converting(converting(&front.metrics))
@@ -347,19 +186,7 @@ impl Running {
             serve("HTTP", serve_http(http_listener, edge, stopped(stopping))),
         ];
         let ticker = tokio::spawn(tick(inbox.clone()));
-        Ok(Self {
-            grpc,
-            http,
-            front,
-            shutdown,
-            servers,
-            ticker,
-            dispatcher: dispatcher_task,
-            pipeline,
-            inbox,
-            log,
-            _lock: lock,
-        })
+        Ok(Self { grpc, http, front, shutdown, servers, ticker, dispatcher, pipeline, inbox, log, _lock: lock })
     }
 
     /// Stops in the mirror order of the start. What was acknowledged is in the log and in the journals.
@@ -414,14 +241,9 @@ async fn stopped(mut stopping: watch::Receiver<bool>) {
     let _ = stopping.wait_for(|stop| *stop).await;
 }
 
-fn converting(metrics: &Arc<Metrics>) -> tidewatch_serve::Timed {
+fn converting(metrics: &Arc<telemetry::Metrics>) -> tidewatch_serve::Timed {
     let metrics = Arc::clone(metrics);
     Arc::new(move || Box::new(telemetry::OwnedTimer::start(&metrics, Stage::Convert)))
-}
-
-fn delivering(metrics: &Arc<Metrics>) -> tidewatch_sinks::Timed {
-    let metrics = Arc::clone(metrics);
-    Arc::new(move || Box::new(telemetry::OwnedTimer::start(&metrics, Stage::Deliver)))
 }
 
 async fn tick(inbox: Inbox) {
@@ -431,17 +253,5 @@ async fn tick(inbox: Inbox) {
         every.tick().await;
         // A pipeline that is busy has no need of the clock.
         inbox.offer(Event::Tick);
-    }
-}
-
-fn count_deliveries(metrics: &Metrics, news: &[tidewatch_alerts::OutboxEvent]) {
-    use tidewatch_alerts::OutboxEvent;
-    for event in news {
-        match event {
-            OutboxEvent::Delivered { id, .. } => metrics.delivery(&id.receiver, telemetry::Delivery::Delivered),
-            OutboxEvent::Failed { id, .. } => metrics.delivery(&id.receiver, telemetry::Delivery::Retried),
-            OutboxEvent::Dead { id, .. } => metrics.delivery(&id.receiver, telemetry::Delivery::Dead),
-            OutboxEvent::Enqueued { .. } | OutboxEvent::Resent { .. } => {}
-        }
     }
 }

@@ -21,7 +21,7 @@ use tidewatch_sinks::Dispatcher;
 use tokio::sync::{OwnedSemaphorePermit, oneshot};
 
 use crate::{
-    checkpoint::{CheckpointThread, Rest},
+    checkpoint::{Checkpointer, Rest},
     condition::Condition,
     core::{Core, CoreError, Effects, Revision, RulingEntry, SealedView, Session},
     owed::{Journalled, Owed},
@@ -158,7 +158,7 @@ pub struct Pipeline {
     /// The outbox as the journal has it; the dispatcher's own runs ahead of it.
     pub deliveries: Outbox,
     pub on_seal: Option<OnSeal>,
-    pub checkpoints: CheckpointThread,
+    pub checkpoints: Checkpointer,
     pub checkpoint_interval: Span,
     /// When the last checkpoint was taken, and the newest record in it.
     pub checkpointed: (EventTime, Lsn),
@@ -169,15 +169,20 @@ pub struct Pipeline {
 impl Pipeline {
     /// Runs until `Stop`.
     pub fn run(mut self, events: &Receiver<Event>) {
-        while self.next(events) {}
-        // A restart then has nothing to read. Where one is being written, the log has the rest.
+        while let Ok(event) = events.recv()
+            && self.handle(event)
+        {}
+        self.finish();
+    }
+
+    /// Leaves a checkpoint behind: a restart then has nothing to read. Where one is being written, the log has the rest.
+    pub fn finish(mut self) {
         self.checkpoint();
         self.checkpoints.close();
     }
 
     /// False after the last event.
-    fn next(&mut self, events: &Receiver<Event>) -> bool {
-        let Ok(event) = events.recv() else { return false };
+    pub fn handle(&mut self, event: Event) -> bool {
         if matches!(event, Event::Journalled) {
             self.journals.awake();
         }

@@ -15,9 +15,9 @@ use std::path::PathBuf;
 use decoders_without_sql::Decoder;
 use rand::{Rng, SeedableRng, rngs::StdRng};
 
-use crate::support::seed;
+use crate::support::{number, seed};
 
-const CASES: usize = 3_000;
+const CASES: u64 = 3_000;
 
 fn corpus(name: &str) -> Vec<(PathBuf, Vec<u8>)> {
     let dir = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tests/fuzz/corpus").join(name);
@@ -58,7 +58,7 @@ fn check((name, decode): Decoder) {
     let corpus = corpus(name);
     assert!(!corpus.is_empty(), "no corpus for {name}");
     corpus.iter().for_each(|(_, bytes)| decode(bytes));
-    let cases = std::env::var("TIDEWATCH_CASES").ok().and_then(|text| text.parse().ok()).unwrap_or(CASES);
+    let cases = number("TIDEWATCH_CASES").unwrap_or(CASES);
     for case in 0..cases {
         let (good, other) = (&corpus[rng.random_range(0..corpus.len())], &corpus[rng.random_range(0..corpus.len())]);
         let bytes = mutated(&good.1, &other.1, &mut rng);

@@ -10,6 +10,7 @@ mod hostile;
 mod kills;
 mod prometheus;
 mod real_data;
+mod simulation;
 mod streaming_equals_batch;
 mod support;
 mod tracing;

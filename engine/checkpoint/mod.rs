@@ -3,15 +3,15 @@
 //!
 //! It decides nothing: the core says what is new, and this puts it into files and back.
 
+mod checkpointer;
 mod parts;
 mod reading;
 pub mod state_file;
-mod thread;
 mod writing;
 
+pub use checkpointer::Checkpointer;
 pub use reading::{Restored, restore};
 pub use state_file::StateFileError;
-pub use thread::CheckpointThread;
 pub use writing::{Checkpoints, Rest};
 
 use serde::{Deserialize, Serialize};

@@ -10,6 +10,7 @@ mod serve;
 mod server;
 mod settings;
 mod simulate;
+mod simulate_faults;
 
 use std::{io, process::ExitCode};
 
@@ -50,6 +51,7 @@ enum Command {
     /// Checks the configuration and shows each setting with the place that it comes from.
     Config(config::Args),
     Simulate(simulate::Args),
+    SimulateFaults(simulate_faults::Args),
     Replay(replay::Args),
     Query(query::Args),
     /// Prints the version.
@@ -64,6 +66,7 @@ impl Cli {
             Command::Rules(args) => return rules::run(&args, &mut io::stdout().lock()),
             Command::Config(args) => config::run(&args, &mut io::stdout().lock())?,
             Command::Simulate(args) => simulate::run(args)?,
+            Command::SimulateFaults(args) => return simulate_faults::run(&args, &mut io::stdout().lock()),
             Command::Replay(args) => return runtime()?.block_on(replay::run(args)),
             Command::Query(args) => return runtime()?.block_on(query::run(args)),
             Command::Version => version(&mut io::stdout().lock())?,

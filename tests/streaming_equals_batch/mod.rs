@@ -41,6 +41,8 @@ use model::{Model, Outcome};
 use traffic::Step;
 use views::RandomView;
 
+use crate::support::number;
+
 const CASES: u64 = 1_500;
 
 /// What the cases met, so that a run says what it covered.
@@ -265,11 +267,6 @@ impl Case<'_> {
         }
         Ok(compared)
     }
-}
-
-fn number(variable: &str) -> Option<u64> {
-    let text = std::env::var(variable).ok()?;
-    Some(text.parse().unwrap_or_else(|_| panic!("{variable} must be a whole number, not `{text}`")))
 }
 
 /// The first seed that fails, with the reason; what was met otherwise.

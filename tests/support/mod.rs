@@ -22,6 +22,12 @@ pub fn now() -> EventTime {
     tidewatch::clock::SystemClock.now()
 }
 
+/// A whole number from the environment, where it is set.
+pub fn number(variable: &str) -> Option<u64> {
+    let text = std::env::var(variable).ok()?;
+    Some(text.parse().unwrap_or_else(|_| panic!("{variable} must be a whole number, not `{text}`")))
+}
+
 /// The seed of a randomised test: `TIDEWATCH_SEED`, else drawn from the clock; printed, so that a failure can be replayed.
 pub fn seed(test: &str) -> u64 {
     let given = std::env::var("TIDEWATCH_SEED").ok().and_then(|text| text.parse().ok());

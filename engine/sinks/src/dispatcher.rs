@@ -62,7 +62,7 @@ struct Shared {
 
 struct Running {
     shared: Arc<Shared>,
-    receivers: BTreeMap<String, Arc<Receiver>>,
+    receivers: BTreeMap<String, Arc<dyn Receiver>>,
     timer: Arc<dyn Timer>,
     journal: Journal,
     timed: Timed,
@@ -78,7 +78,7 @@ impl Dispatcher {
     /// Two receivers have the same name.
     pub fn start(
         outbox: Outbox,
-        receivers: Vec<Receiver>,
+        receivers: Vec<Arc<dyn Receiver>>,
         clock: Arc<dyn Clock>,
         timer: Arc<dyn Timer>,
         journal: Journal,
@@ -87,7 +87,7 @@ impl Dispatcher {
         let mut by_name = BTreeMap::new();
         for receiver in receivers {
             let name = receiver.name().to_owned();
-            if by_name.insert(name.clone(), Arc::new(receiver)).is_some() {
+            if by_name.insert(name.clone(), receiver).is_some() {
                 return Err(DispatcherError::TwiceNamed(name));
             }
         }
@@ -201,7 +201,7 @@ impl Running {
     fn start_what_is_due(&mut self) -> Option<Span> {
         let now = self.shared.clock.now();
         let mut next: Option<Span> = None;
-        let mut start: Vec<(Arc<Receiver>, Delivery)> = Vec::new();
+        let mut start: Vec<(Arc<dyn Receiver>, Delivery)> = Vec::new();
         let mut events = Vec::new();
         {
             let mut outbox = self.shared.outbox();
@@ -238,7 +238,7 @@ impl Running {
         next
     }
 
-    fn attempt(&mut self, receiver: Arc<Receiver>, delivery: Delivery) {
+    fn attempt(&mut self, receiver: Arc<dyn Receiver>, delivery: Delivery) {
         let id = delivery.id.clone();
         self.busy.entry(id.receiver.clone()).or_default().insert(id.clone());
         let timer = (self.timed)();

@@ -1,33 +1,42 @@
-//! The receivers that there are: a closed set.
+//! Where a transition goes. A seam: beside the webhook and the log, simulations bring receivers of their own.
 
+use std::fmt::Debug;
+
+use async_trait::async_trait;
 use tidewatch_alerts::{Delivery, DeliveryError};
 
 use crate::{LogSink, Webhook};
 
-#[derive(Debug)]
-#[expect(clippy::large_enum_variant, reason = "there is a handful of receivers, each behind an Arc")]
-pub enum Receiver {
-    Webhook(Webhook),
-    Log(LogSink),
-}
-
-impl Receiver {
+#[async_trait]
+pub trait Receiver: Send + Sync + Debug {
     /// The name by which routes call it.
-    pub fn name(&self) -> &str {
-        match self {
-            Self::Webhook(webhook) => webhook.name(),
-            Self::Log(log) => log.name(),
-        }
-    }
+    fn name(&self) -> &str;
 
     /// One attempt. Ends within the receiver's own time limit.
     ///
     /// # Errors
     /// The receiver did not acknowledge; the error says whether another attempt can help.
-    pub async fn deliver(&self, delivery: &Delivery) -> Result<(), DeliveryError> {
-        match self {
-            Self::Webhook(webhook) => webhook.deliver(delivery).await,
-            Self::Log(log) => log.deliver(delivery).await,
-        }
+    async fn deliver(&self, delivery: &Delivery) -> Result<(), DeliveryError>;
+}
+
+#[async_trait]
+impl Receiver for Webhook {
+    fn name(&self) -> &str {
+        self.name()
+    }
+
+    async fn deliver(&self, delivery: &Delivery) -> Result<(), DeliveryError> {
+        self.deliver(delivery).await
+    }
+}
+
+#[async_trait]
+impl Receiver for LogSink {
+    fn name(&self) -> &str {
+        self.name()
+    }
+
+    async fn deliver(&self, delivery: &Delivery) -> Result<(), DeliveryError> {
+        self.deliver(delivery).await
     }
 }

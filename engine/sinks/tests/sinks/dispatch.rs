@@ -28,9 +28,9 @@ fn given(server: &Server, outbox: Outbox) -> Given {
         events.into_iter().for_each(|event| sender.send(event).expect("the test is there"));
     });
     let log = Shared::default();
-    let receivers = vec![
-        Receiver::Webhook(Webhook::new(config(&server.url)).unwrap()),
-        Receiver::Log(LogSink::to_writer("log", Box::new(log.clone()))),
+    let receivers: Vec<Arc<dyn Receiver>> = vec![
+        Arc::new(Webhook::new(config(&server.url)).unwrap()),
+        Arc::new(LogSink::to_writer("log", Box::new(log.clone()))),
     ];
     let (dispatcher, task) = Dispatcher::start(outbox, receivers, clock, timer, journal, untimed()).unwrap();
     Given { dispatcher, task, events, log, clock: manual }
@@ -142,7 +142,7 @@ async fn a_receiver_that_is_not_configured_any_more_leaves_dead_letters() {
 #[tokio::test]
 async fn receivers_have_names_of_their_own() {
     let (_, clock, timer) = clock();
-    let log = || Receiver::Log(LogSink::to_tracing("log"));
+    let log = || -> Arc<dyn Receiver> { Arc::new(LogSink::to_tracing("log")) };
     let started = Dispatcher::start(empty(), vec![log(), log()], clock, timer, Arc::new(|_| ()), untimed());
     assert_eq!(started.err(), Some(DispatcherError::TwiceNamed("log".to_owned())));
 }

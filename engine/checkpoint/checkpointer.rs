@@ -1,0 +1,245 @@
+//! Writes checkpoints, one at a time, while the pipeline goes on: on a thread of its own, or step by step. Where the disk
+//! fails for a while it tries again, and the log keeps what is not in a checkpoint.
+
+use std::{
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicBool, Ordering},
+        mpsc::{Receiver, RecvTimeoutError, SyncSender, TryRecvError, sync_channel},
+    },
+    thread::JoinHandle,
+    time::Duration,
+};
+
+use tidewatch_log::Log;
+use tidewatch_model::limits;
+use tidewatch_store::Cold;
+
+use super::{Checkpoints, Rest};
+use crate::{
+    condition::Condition,
+    core::SavedCore,
+    telemetry::{Metrics, Stage},
+};
+
+/// Between two attempts to write a checkpoint that the disk did not take.
+const RETRY: Duration = Duration::from_secs(5);
+
+/// Merges of segments after one checkpoint, and rows that they read, so that the next is not kept waiting for long: every
+/// view and table comes to its turn, and a few of the greatest merges.
+const MERGES_MAX: usize = 64;
+const MERGED_ROWS_MAX: u64 = 4 * limits::MERGE_ROWS_MAX;
+
+struct Job {
+    saved: SavedCore,
+    rest: Rest,
+}
+
+/// What the newest checkpoint has on disk.
+#[derive(Debug)]
+pub struct Written {
+    /// The number of the save.
+    pub save: u64,
+    pub cold: Cold,
+}
+
+/// What the pipeline sees of the work.
+#[derive(Debug, Default)]
+struct Progress {
+    /// One is being written, or none can be any more.
+    busy: AtomicBool,
+    written: Mutex<Option<Written>>,
+}
+
+/// Where the pipeline hands checkpoints in.
+pub struct Checkpointer {
+    progress: Arc<Progress>,
+    runs: Runs,
+}
+
+/// Who writes.
+enum Runs {
+    Thread {
+        jobs: SyncSender<Job>,
+        thread: JoinHandle<()>,
+    },
+    /// Whoever calls `step`: for simulations in one thread.
+    Steps {
+        worker: Box<Worker>,
+        waiting: Option<Job>,
+    },
+}
+
+impl Checkpointer {
+    /// Starts the thread.
+    pub fn start(
+        checkpoints: Checkpoints,
+        log: Arc<Log>,
+        metrics: Arc<Metrics>,
+        condition: Arc<Condition>,
+    ) -> std::io::Result<Self> {
+        // One waits at most: the next is handed in when the one before is written.
+        let (jobs, receiver) = sync_channel(1);
+        let worker = Worker::new(checkpoints, log, metrics, condition);
+        let progress = Arc::clone(&worker.progress);
+        let thread = std::thread::Builder::new().name("checkpoint".to_owned()).spawn(move || worker.run(&receiver))?;
+        Ok(Self { progress, runs: Runs::Thread { jobs, thread } })
+    }
+
+    /// Without a thread: nothing is written until `step`.
+    pub fn stepped(checkpoints: Checkpoints, log: Arc<Log>, metrics: Arc<Metrics>, condition: Arc<Condition>) -> Self {
+        let worker = Box::new(Worker::new(checkpoints, log, metrics, condition));
+        Self { progress: Arc::clone(&worker.progress), runs: Runs::Steps { worker, waiting: None } }
+    }
+
+    /// Whether the next checkpoint can be handed in.
+    pub fn is_idle(&self) -> bool {
+        !self.progress.busy.load(Ordering::Acquire)
+    }
+
+    /// What was written since the last call: the newest, where there was more than one.
+    pub fn take_written(&self) -> Option<Written> {
+        self.progress.written.lock().unwrap_or_else(PoisonError::into_inner).take()
+    }
+
+    /// Hands a checkpoint in; the caller has seen that the one before is written.
+    pub fn write(&mut self, saved: SavedCore, rest: Rest) {
+        self.progress.busy.store(true, Ordering::Release);
+        let job = Job { saved, rest };
+        match &mut self.runs {
+            Runs::Thread { jobs, .. } => {
+                if jobs.try_send(job).is_err() {
+                    tracing::error!("the checkpoint thread is gone; the log has everything, restart the engine");
+                }
+            }
+            Runs::Steps { waiting, .. } => *waiting = Some(job),
+        }
+    }
+
+    /// One attempt to write what waits, and its merges, on this thread. Returns whether there was anything to do; always
+    /// `false` where a thread does it.
+    pub fn step(&mut self) -> bool {
+        let Runs::Steps { worker, waiting } = &mut self.runs else { return false };
+        let Some(job) = waiting.take() else { return false };
+        match worker.attempt(&job) {
+            Attempt::Written => worker.finish(job.saved.save),
+            Attempt::Again => *waiting = Some(job),
+            Attempt::Never => {}
+        }
+        true
+    }
+
+    /// Waits for the checkpoint that is being written, if any. One that the disk does not take is given up: the log has
+    /// what it would hold.
+    pub fn close(mut self) {
+        self.step();
+        if let Runs::Thread { jobs, thread } = self.runs {
+            drop(jobs);
+            if thread.join().is_err() {
+                tracing::error!("the checkpoint thread ended abnormally; the log has everything");
+            }
+        }
+    }
+}
+
+struct Worker {
+    checkpoints: Checkpoints,
+    log: Arc<Log>,
+    metrics: Arc<Metrics>,
+    condition: Arc<Condition>,
+    progress: Arc<Progress>,
+    /// False once merging failed for good: segments are read as they are.
+    merges: bool,
+}
+
+/// How an attempt to write a checkpoint went.
+enum Attempt {
+    Written,
+    /// The disk may take it later.
+    Again,
+    /// No checkpoint can be written any more. The work stays busy for good, so that none is asked for.
+    Never,
+}
+
+impl Worker {
+    fn new(checkpoints: Checkpoints, log: Arc<Log>, metrics: Arc<Metrics>, condition: Arc<Condition>) -> Self {
+        Self { checkpoints, log, metrics, condition, progress: Arc::default(), merges: true }
+    }
+
+    fn run(mut self, jobs: &Receiver<Job>) {
+        while let Ok(job) = jobs.recv() {
+            loop {
+                match self.attempt(&job) {
+                    Attempt::Written => break,
+                    // Nothing is handed in while this is under way: the end of the channel is the engine's.
+                    Attempt::Again if matches!(jobs.recv_timeout(RETRY), Err(RecvTimeoutError::Timeout)) => {}
+                    Attempt::Again | Attempt::Never => return,
+                }
+            }
+            // Nothing is handed in before this one counts as written: if the channel has ended, so has the engine.
+            if matches!(jobs.try_recv(), Err(TryRecvError::Disconnected)) {
+                return;
+            }
+            self.finish(job.saved.save);
+        }
+    }
+
+    fn attempt(&mut self, job: &Job) -> Attempt {
+        let timer = self.metrics.time(Stage::Checkpoint);
+        // A checkpoint must not know records that a crash of the machine would take from the log: their numbers
+        // would be given again.
+        let synced = self.log.sync().map_err(|error| (error.to_string(), error.is_retryable()));
+        let written = synced.and_then(|()| {
+            let written = self.checkpoints.write(&job.saved, &job.rest);
+            written.map_err(|error| (error.to_string(), error.is_retryable()))
+        });
+        drop(timer);
+        match written {
+            Ok(()) => {
+                self.metrics.checkpointed(job.saved.applied);
+                self.log.forget_before(job.saved.applied.next());
+                Attempt::Written
+            }
+            Err((error, retryable)) => {
+                self.metrics.checkpoint_failed();
+                if retryable {
+                    tracing::error!(error, "a checkpoint could not be written; it is tried again");
+                    return Attempt::Again;
+                }
+                self.condition.checkpoints_stopped(&error);
+                Attempt::Never
+            }
+        }
+    }
+
+    /// What follows a checkpoint that was written; the next may be handed in then.
+    fn finish(&mut self, save: u64) {
+        self.tell(save);
+        if self.merge() {
+            self.tell(save);
+        }
+        self.progress.busy.store(false, Ordering::Release);
+    }
+
+    fn tell(&self, save: u64) {
+        let written = Written { save, cold: self.checkpoints.cold() };
+        *self.progress.written.lock().unwrap_or_else(PoisonError::into_inner) = Some(written);
+    }
+
+    /// Whether anything was merged.
+    fn merge(&mut self) -> bool {
+        let (mut merges, mut rows) = (0, 0);
+        while self.merges && merges < MERGES_MAX && rows < MERGED_ROWS_MAX {
+            match self.checkpoints.compact() {
+                Ok(Some(read)) => (merges, rows) = (merges + 1, rows + read),
+                Ok(None) => break,
+                Err(error) => {
+                    self.merges = error.is_retryable();
+                    tracing::error!(%error, again = self.merges, "segments could not be merged; they are read as they are");
+                    break;
+                }
+            }
+        }
+        merges > 0
+    }
+}
