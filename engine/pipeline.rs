@@ -160,8 +160,12 @@ pub struct Pipeline {
     pub on_seal: Option<OnSeal>,
     pub checkpoints: Checkpointer,
     pub checkpoint_interval: Span,
+    /// After so many events a checkpoint is taken before its time.
+    pub checkpoint_events: u64,
     /// When the last checkpoint was taken, and the newest record in it.
     pub checkpointed: (EventTime, Lsn),
+    /// Events that came since.
+    pub unsaved_events: u64,
     /// The clock's say is on its way through the log; another is not needed before it arrives.
     pub advancing: usize,
 }
@@ -235,6 +239,12 @@ impl Pipeline {
             }
             Err(error) => {
                 tracing::error!(%lsn, %error, "a record in the log could not be applied; its events are not counted")
+            }
+        }
+        if let Record::Events(events) = record {
+            self.unsaved_events += events.rows.num_rows() as u64;
+            if self.unsaved_events >= self.checkpoint_events {
+                self.checkpoint();
             }
         }
         match (answer, record) {
@@ -369,6 +379,7 @@ impl Pipeline {
         match saved {
             Ok((saved, rest)) => {
                 self.checkpointed.1 = saved.applied;
+                self.unsaved_events = 0;
                 self.checkpoints.write(saved, rest);
             }
             Err(error) => tracing::error!(error, "the state cannot be saved; the log has everything"),

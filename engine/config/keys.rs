@@ -102,6 +102,8 @@ pub const STORE_RAW_BYTES_MAX: Key = Key::new("store.raw_bytes_max", Form::Size 
 
 pub const STORE_CHECKPOINT_INTERVAL: Key =
     Key::new("store.checkpoint_interval", Form::Span { min: 100, max: HOUR }, Some("10 seconds"));
+pub const STORE_CHECKPOINT_EVENTS: Key =
+    Key::new("store.checkpoint_events", Form::Count { min: 1_000, max: 1_000_000_000 }, Some("500000"));
 
 pub const DEDUP_IDS_MAX: Key =
     Key::new("dedup.ids_max", Form::Count { min: 1_000, max: 1_000_000_000 }, Some("10000000"));
@@ -149,6 +151,7 @@ pub const KEYS: [&Key; 32] = [
     &STORE_CACHE_BYTES_MAX,
     &STORE_RAW_BYTES_MAX,
     &STORE_CHECKPOINT_INTERVAL,
+    &STORE_CHECKPOINT_EVENTS,
     &DEDUP_IDS_MAX,
     &QUERY_MEMORY_BYTES,
     &QUERY_TIMEOUT,

@@ -76,6 +76,7 @@ pub struct StoreSettings {
     pub cache_bytes_max: Size,
     pub raw_bytes_max: Size,
     pub checkpoint_interval: Span,
+    pub checkpoint_events: u64,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -43,6 +43,7 @@ pub fn validate(raw: &Raw, environment: &Environment, earlier: Vec<Problem>) -> 
             cache_bytes_max: reader.size(&keys::STORE_CACHE_BYTES_MAX),
             raw_bytes_max: reader.size(&keys::STORE_RAW_BYTES_MAX),
             checkpoint_interval: reader.span(&keys::STORE_CHECKPOINT_INTERVAL),
+            checkpoint_events: reader.count(&keys::STORE_CHECKPOINT_EVENTS),
         },
         dedup_ids_max: count(reader, &keys::DEDUP_IDS_MAX),
         query: QuerySettings {

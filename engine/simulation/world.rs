@@ -62,6 +62,7 @@ impl World {
         config.log.partitions = *[1, 3].choose(rng).unwrap_or(&1);
         config.store.head_bytes_max = Size::from_bytes(pick(rng, &[0, 20_000, 1 << 30]));
         config.store.cache_bytes_max = Size::from_bytes(pick(rng, &[0, 100_000, 1 << 30]));
+        config.store.checkpoint_events = pick(rng, &[20, 500_000]);
         config.store.checkpoint_interval = Span::from_seconds(rng.random_range(2..90));
         Ok(Self {
             disk: SimDisk::new(planted, rng.random_range(5..60)),
