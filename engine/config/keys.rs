@@ -135,7 +135,7 @@ pub const TELEMETRY_OTLP_ENDPOINT: Key = Key::new("telemetry.otlp_endpoint", For
 pub const TELEMETRY_SERVICE_NAME: Key = Key::new("telemetry.service_name", Form::Text, Some("tidewatch"));
 
 /// Every key, in the order of the documented file.
-pub const KEYS: [&Key; 32] = [
+pub const KEYS: [&Key; 33] = [
     &DATA_DIR,
     &QUERIES_DIR,
     &INSECURE,
