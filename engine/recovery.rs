@@ -5,7 +5,7 @@ use std::{path::PathBuf, sync::Arc};
 
 use anyhow::{Context, bail};
 use tidewatch_alerts::RetryPolicy;
-use tidewatch_log::{FileSystem, LogError, Reader, Record, Schemas};
+use tidewatch_log::{FileSystem, LogError, Reader, Record, RecordKind, Schemas};
 use tidewatch_model::Lsn;
 use tidewatch_store::{Findings, Folder};
 
@@ -38,38 +38,38 @@ pub fn recover(
     restored.owed.add(retired);
     follows(log, manifest.log_id, next)?;
     let schemas = || -> Schemas { [Arc::clone(&plan.stream.schema)].into_iter().collect() };
-    let records = |what: &mut dyn FnMut(Lsn, Record) -> anyhow::Result<()>| -> anyhow::Result<()> {
-        for record in Reader::open(Arc::clone(&log.disk), &log.dir, next, log.last, schemas())? {
-            match record {
-                Ok((lsn, record)) => what(lsn, record)?,
-                Err(error @ LogError::Undecodable { .. }) => {
-                    tracing::error!(%error, "a record of the log is left out: it is not understood");
-                }
-                Err(error) => return Err(error).context("the log cannot be read; nothing was changed"),
-            }
-        }
-        Ok(())
-    };
+    let records = || Reader::open(Arc::clone(&log.disk), &log.dir, next, log.last, schemas());
     let mut recollection = Recollection::default();
-    records(&mut |_, record| {
-        if let Record::Journal(journal) = record {
+    for record in records()?.only(RecordKind::Journal) {
+        if let Some((_, Record::Journal(journal))) = understood(record)? {
             recollection.recall(&journal)?;
         }
-        Ok(())
-    })?;
+    }
     restored.core.know(recollection.take_known());
-    records(&mut |lsn, record| {
+    for record in records()? {
+        let Some((lsn, record)) = understood(record)? else { continue };
         match restored.core.apply(lsn, &record) {
             Ok(effects) => restored.owed.caused(&effects),
             Err(error) => {
                 tracing::error!(%lsn, %error, "a record in the log could not be applied; its events are not counted")
             }
         }
-        Ok(())
-    })?;
+    }
     restored.owed.recall(&recollection);
     recollection.take_outbox().into_iter().for_each(|event| restored.deliveries.take_in(event));
     Ok(restored)
+}
+
+/// A record without meaning is told of and left out.
+fn understood<T>(record: Result<T, LogError>) -> anyhow::Result<Option<T>> {
+    match record {
+        Ok(record) => Ok(Some(record)),
+        Err(error @ LogError::Undecodable { .. }) => {
+            tracing::error!(%error, "a record of the log is left out: it is not understood");
+            Ok(None)
+        }
+        Err(error) => Err(error).context("the log cannot be read; nothing was changed"),
+    }
 }
 
 /// Whether the log goes on where the checkpoint ends.

@@ -34,7 +34,8 @@ pub use observer::{Commit, Observer, Unobserved};
 pub use queue::Then;
 pub use reader::{Reader, Schemas};
 pub use record::{
-    Advance, AdvanceCause, Events, Journal, JournalTopic, Producer, Record, Rejected, SessionEnded, SessionOpened,
+    Advance, AdvanceCause, Events, Journal, JournalTopic, Producer, Record, RecordKind, Rejected, SessionEnded,
+    SessionOpened,
 };
 pub use recovery::{Cut, Recovered};
 pub use segment::FORMAT_VERSION;

@@ -9,7 +9,8 @@ use crate::{
     events,
     reader::Schemas,
     record::{
-        Advance, AdvanceCause, Events, Journal, JournalTopic, Producer, Record, Rejected, SessionEnded, SessionOpened,
+        Advance, AdvanceCause, Events, Journal, JournalTopic, Producer, Record, RecordKind, Rejected, SessionEnded,
+        SessionOpened,
     },
 };
 
@@ -22,6 +23,20 @@ mod kind {
     pub const SESSION_OPENED: u8 = 3;
     pub const SESSION_ENDED: u8 = 4;
     pub const JOURNAL: u8 = 5;
+}
+
+impl RecordKind {
+    /// `None` for a kind that a later version added.
+    pub(crate) fn of_tag(tag: u8) -> Option<Self> {
+        match tag {
+            kind::EVENTS => Some(Self::Events),
+            kind::ADVANCE => Some(Self::Advance),
+            kind::SESSION_OPENED => Some(Self::SessionOpened),
+            kind::SESSION_ENDED => Some(Self::SessionEnded),
+            kind::JOURNAL => Some(Self::Journal),
+            _ => None,
+        }
+    }
 }
 
 impl Record {

@@ -13,7 +13,7 @@ use crate::{
     error::{Damage, LogError},
     frame::{FrameFault, FrameHeader},
     fs::FileSystem,
-    record::Record,
+    record::{Record, RecordKind},
     recovery::{open_segment, scan_error, segments_in},
     scan::{ScanError, Scanner},
     segment,
@@ -43,6 +43,8 @@ pub struct Reader {
     fs: Arc<dyn FileSystem>,
     dir: PathBuf,
     schemas: Schemas,
+    /// Records of other kinds are passed over; `None` passes nothing over.
+    only: Option<RecordKind>,
     /// Segments that were not begun yet.
     ahead: VecDeque<Lsn>,
     current: Option<(PathBuf, Scanner)>,
@@ -67,7 +69,15 @@ impl Reader {
             };
             return Err(Damage { file: dir.to_owned(), offset: 0, lsn: from, reason }.into());
         }
-        Ok(Self { fs, dir: dir.to_owned(), schemas, ahead, current: None, log_id: None, next: from, last })
+        Ok(Self { fs, dir: dir.to_owned(), schemas, only: None, ahead, current: None, log_id: None, next: from, last })
+    }
+
+    /// Records of this kind alone. The others are passed over by what their headers say: they are neither decoded nor are
+    /// their checksums looked at.
+    #[must_use]
+    pub fn only(mut self, kind: RecordKind) -> Self {
+        self.only = Some(kind);
+        self
     }
 
     /// Turns to the segment that holds `next`, and to its place in it.
@@ -99,8 +109,9 @@ impl Reader {
         Damage { file, offset, lsn, reason: FrameFault::Missing.to_string() }.into()
     }
 
-    fn read(&mut self) -> Result<(Lsn, Record), LogError> {
-        loop {
+    /// The next record that is wanted; `None` behind the last.
+    fn read(&mut self) -> Result<Option<(Lsn, Record)>, LogError> {
+        while self.next <= self.last {
             self.seek()?;
             let Some((path, scanner)) = &mut self.current else { return Err(self.missing(self.next)) };
             let header = match scanner.header() {
@@ -112,14 +123,20 @@ impl Reader {
                 scanner.pass(&header);
                 continue;
             }
+            if self.only.is_some_and(|only| RecordKind::of_tag(header.kind) != Some(only)) {
+                scanner.pass(&header);
+                self.next = header.lsn.next();
+                continue;
+            }
             let decoded = match decode(scanner, &header, &self.schemas) {
                 Ok(decoded) => decoded,
                 Err(error) => return Err(scan_error(error, path, scanner)),
             };
             scanner.pass(&header);
             self.next = header.lsn.next();
-            return decoded.map(|record| (header.lsn, record));
+            return decoded.map(|record| Some((header.lsn, record)));
         }
+        Ok(None)
     }
 }
 
@@ -138,10 +155,7 @@ impl Iterator for Reader {
     type Item = Result<(Lsn, Record), LogError>;
 
     fn next(&mut self) -> Option<Self::Item> {
-        if self.next > self.last {
-            return None;
-        }
-        let item = self.read();
+        let item = self.read().transpose()?;
         if item.as_ref().is_err_and(|error| !matches!(error, LogError::Undecodable { .. })) {
             self.next = self.last.next();
             self.current = None;

@@ -14,6 +14,16 @@ pub enum Record {
     Journal(Journal),
 }
 
+/// What sort of entry a record is, as its frame says before anything of it is decoded.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum RecordKind {
+    Events,
+    Advance,
+    SessionOpened,
+    SessionEnded,
+    Journal,
+}
+
 /// A batch that came through the door: what was let in, and what was not.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Events {

@@ -160,6 +160,23 @@ fn a_record_without_meaning_is_told_and_the_next_is_read() {
     assert!(matches!(&read[..], [Ok(_), Err(LogError::Undecodable { lsn: Lsn(2), .. }), Ok((Lsn(3), _))]), "{read:?}");
 }
 
+#[test]
+fn records_of_one_kind_are_read_and_the_others_not_even_decoded() {
+    let fs = MemFs::new();
+    let (mut writer, _) = open(&fs).unwrap();
+    for number in 1..=40 {
+        let foreign = || events(batch(&payments(), 1, 0.0, &mut rng()));
+        let record = if number % 4 == 0 { note(number) } else { foreign() };
+        writer.append(&encoded(&record)).unwrap();
+        writer.commit(&no_clock).unwrap();
+    }
+    assert!(segment_files(&fs).len() > 2, "the test wants several segments");
+    let reader = Reader::open(Arc::new(fs.clone()), dir(), Lsn(3), Lsn(39), Schemas::default()).unwrap();
+    let read: Result<Vec<_>, LogError> = reader.only(RecordKind::Journal).collect();
+    let notes = (1..10).map(|number| (Lsn(4 * number), note(4 * number)));
+    assert_eq!(read.unwrap(), notes.collect::<Vec<_>>());
+}
+
 /// Records whose bytes are written down in the fixture: every kind, every type of column, nulls.
 fn version_1() -> MemFs {
     let fs = MemFs::new();

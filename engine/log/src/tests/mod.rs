@@ -23,7 +23,7 @@ use tidewatch_model::{Column, ColumnType, EventTime, Lsn, Partition, SessionId, 
 
 use crate::{
     Encoded, Events, FileSystem, Journal, JournalTopic, LogConfig, LogError, MemFs, Producer, Reader, Record,
-    Recovered, Rejected, Schemas, Writer,
+    RecordKind, Recovered, Rejected, Schemas, Writer,
 };
 
 const DIR: &str = "/data/log";
