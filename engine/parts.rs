@@ -7,7 +7,7 @@ use std::{
 };
 
 use tidewatch_alerts::{OutboxEvent, RetryPolicy, Route, Routing, SeverityMatch};
-use tidewatch_log::{Commit, FileSystem, Log, LogConfig, LogError, Observer, Writer};
+use tidewatch_log::{Commit, Contained, FileSystem, Log, LogConfig, LogError, Observer, Writer};
 use tidewatch_model::Clock;
 use tidewatch_query::QueryLimits;
 use tidewatch_rules::RuleLimits;
@@ -25,6 +25,7 @@ use crate::{
     pipeline::{Event, Inbox, OnSeal, Pipeline, inbox},
     planted::Planted,
     published::{Board, Published},
+    quarantine::Quarantine,
     recovery,
     telemetry::{self, Metrics, Stage, Ticks},
 };
@@ -77,11 +78,15 @@ impl Parts {
         let log_dir = config.data_dir.join("log");
         let (folder, _) = Folder::open(Arc::clone(&disk), &config.data_dir.join("store"))?;
         recovery::report(folder.findings());
-        let in_checkpoint = folder.manifest().applied;
+        let manifest = folder.manifest();
+        let in_checkpoint = manifest.applied;
         let log_config = LogConfig {
             durability: durability(config.log.durability),
             segment_bytes: config.log.segment_bytes,
-            verify_from: in_checkpoint.next(),
+            contained: Contained {
+                log_id: (!manifest.is_blank()).then_some(manifest.log_id),
+                before: in_checkpoint.next(),
+            },
             ..LogConfig::new(log_id)
         };
         let (writer, found) = Writer::open(Arc::clone(&disk), &log_dir, &log_config)?;
@@ -89,8 +94,10 @@ impl Parts {
             tracing::warn!(file = %cut.file.display(), bytes = cut.bytes, reason = cut.reason,
                 "the end of the log was torn by a crash and was cut; nothing acknowledged was in it");
         }
-        let found = recovery::Found { disk, dir: log_dir, id: found.log_id, first: found.first, last: found.last() };
-        let mut recovered = recovery::recover(plan, core_limits(config), retry(config), &folder, &found)?;
+        let quarantine = Quarantine::new(Arc::clone(&disk), &config.data_dir, Arc::clone(&clock));
+        let (id, first, last, lost) = (found.log_id, found.first, found.last(), found.lost);
+        let found = recovery::Found { disk, dir: log_dir, id, first, last, lost };
+        let mut recovered = recovery::recover(plan, core_limits(config), retry(config), &folder, &found, &quarantine)?;
         if planted == Some(Planted::ForgetOwed) {
             recovered.owed = Owed::default();
         }
@@ -107,8 +114,8 @@ impl Parts {
         });
         let (its_log, its_metrics, its_condition) = (Arc::clone(&log), Arc::clone(&metrics), Arc::clone(&condition));
         let checkpoints = match turns {
-            Turns::Threads => Checkpointer::start(checkpoints, its_log, its_metrics, its_condition)?,
-            Turns::Steps => Checkpointer::stepped(checkpoints, its_log, its_metrics, its_condition),
+            Turns::Threads => Checkpointer::start(checkpoints, its_log, its_metrics, its_condition, quarantine)?,
+            Turns::Steps => Checkpointer::stepped(checkpoints, its_log, its_metrics, its_condition, quarantine),
         };
         recovered.core.measure(Arc::clone(&metrics));
         let (inbox, events) = inbox(config.ingest.max_in_flight_batches);

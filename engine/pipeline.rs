@@ -360,6 +360,7 @@ impl Pipeline {
     fn note_written(&mut self) {
         if let Some(written) = self.checkpoints.take_written() {
             self.core.saved(written.save, &written.cold);
+            self.core.note_damages(written.damages);
             self.board.show(Published::of(&self.core));
         }
     }

@@ -4,14 +4,17 @@
 use std::{path::PathBuf, sync::Arc};
 
 use anyhow::{Context, bail};
+use arrow::{array::AsArray, datatypes::TimestampMicrosecondType};
 use tidewatch_alerts::RetryPolicy;
-use tidewatch_log::{FileSystem, LogError, Reader, Record, RecordKind, Schemas};
-use tidewatch_model::Lsn;
+use tidewatch_log::{FileSystem, LogError, Lost, Reader, Record, RecordKind, Schemas};
+use tidewatch_model::{EventTime, Lsn, Minute};
 use tidewatch_store::{Findings, Folder};
+use tidewatch_views::Stream;
 
 use crate::{
     checkpoint::{self, Restored},
-    core::{CoreLimits, Plan, Recollection},
+    core::{CoreLimits, FoundDamage, Plan, Recollection},
+    quarantine::Quarantine,
 };
 
 /// Which records the log holds, and where.
@@ -21,6 +24,8 @@ pub struct Found {
     pub id: u64,
     pub first: Lsn,
     pub last: Lsn,
+    /// What of them is damaged.
+    pub lost: Vec<Lost>,
 }
 
 /// The state as the newest checkpoint and the log after it left it.
@@ -30,6 +35,7 @@ pub fn recover(
     retry: RetryPolicy,
     folder: &Folder,
     log: &Found,
+    quarantine: &Quarantine,
 ) -> anyhow::Result<Restored> {
     let manifest = folder.manifest();
     let mut restored = checkpoint::restore(folder, &manifest, plan, limits, retry)?;
@@ -38,7 +44,7 @@ pub fn recover(
     restored.owed.add(retired);
     follows(log, manifest.log_id, next)?;
     let schemas = || -> Schemas { [Arc::clone(&plan.stream.schema)].into_iter().collect() };
-    let records = || Reader::open(Arc::clone(&log.disk), &log.dir, next, log.last, schemas());
+    let records = || Reader::open(Arc::clone(&log.disk), &log.dir, log.id, (next, log.last), schemas());
     let mut recollection = Recollection::default();
     for record in records()?.only(RecordKind::Journal) {
         if let Some((_, Record::Journal(journal))) = understood(record)? {
@@ -46,8 +52,13 @@ pub fn recover(
         }
     }
     restored.core.know(recollection.take_known());
+    let mut gaps = Gaps::default();
     for record in records()? {
+        if let Err(LogError::Lost(lost)) = &record {
+            gaps.met(lost, restored.core.operator().watermark());
+        }
         let Some((lsn, record)) = understood(record)? else { continue };
+        gaps.went_on(&record, &plan.stream);
         match restored.core.apply(lsn, &record) {
             Ok(effects) => restored.owed.caused(&effects),
             Err(error) => {
@@ -55,12 +66,60 @@ pub fn recover(
             }
         }
     }
+    let mut damages: Vec<FoundDamage> = log.lost.iter().map(|lost| gaps.told(lost, next, quarantine)).collect();
+    let stored = folder.findings().damaged.clone().into_iter().chain(restored.cold.take_damages());
+    damages.extend(stored.map(|damage| quarantine.stored(&damage, &manifest)));
+    restored.core.note_damages(damages);
     restored.owed.recall(&recollection);
     recollection.take_outbox().into_iter().for_each(|event| restored.deliveries.take_in(event));
     Ok(restored)
 }
 
-/// A record without meaning is told of and left out.
+/// Where records of the log are missing, and which minutes their events may have been of.
+#[derive(Default)]
+struct Gaps(Vec<Gap>);
+
+struct Gap {
+    lost: Lost,
+    /// The watermark's before: what is older would have been late.
+    from: Option<Minute>,
+    /// The newest of the events that came next.
+    to: Option<Minute>,
+}
+
+impl Gaps {
+    fn met(&mut self, lost: &Lost, watermark: Option<EventTime>) {
+        self.0.push(Gap { lost: lost.clone(), from: watermark.map(EventTime::minute), to: None });
+    }
+
+    fn went_on(&mut self, record: &Record, stream: &Stream) {
+        let open = self.0.iter_mut().rev().take_while(|gap| gap.to.is_none());
+        if let Record::Events(events) = record {
+            let times = events.rows.column(stream.schema.event_time()).as_primitive_opt::<TimestampMicrosecondType>();
+            let newest = times.and_then(arrow::compute::max).map(|micros| EventTime::from_micros(micros).minute());
+            open.for_each(|gap| gap.to = newest.max(gap.from.filter(|_| newest.is_some())));
+        }
+    }
+
+    /// A damage of the log as it is told: what a checkpoint has is not missing for its sake.
+    fn told(&self, lost: &Lost, next: Lsn, quarantine: &Quarantine) -> FoundDamage {
+        let gap = self.0.iter().find(|gap| (&gap.lost.file, gap.lost.offset) == (&lost.file, lost.offset));
+        let of_events = lost.kind.is_none_or(|kind| kind == RecordKind::Events);
+        let minutes = gap.filter(|_| of_events).map_or((None, None), |gap| (gap.from, gap.to));
+        let mut lost = lost.clone();
+        if lost.next <= next && lost.exact {
+            lost.first = lost.next;
+            lost.reason.push_str("; the checkpoint has what it held");
+        }
+        lost.first = lost.first.max(next).min(lost.next);
+        if let Some(kind) = lost.kind {
+            lost.reason = format!("{}; it held {}", lost.reason, kind.text());
+        }
+        quarantine.log(&lost, minutes)
+    }
+}
+
+/// A record without meaning is told of and left out, and so are those that are lost: the survey told of them.
 fn understood<T>(record: Result<T, LogError>) -> anyhow::Result<Option<T>> {
     match record {
         Ok(record) => Ok(Some(record)),
@@ -68,6 +127,7 @@ fn understood<T>(record: Result<T, LogError>) -> anyhow::Result<Option<T>> {
             tracing::error!(%error, "a record of the log is left out: it is not understood");
             Ok(None)
         }
+        Err(LogError::Lost(_)) => Ok(None),
         Err(error) => Err(error).context("the log cannot be read; nothing was changed"),
     }
 }
@@ -97,9 +157,6 @@ fn follows(log: &Found, checkpointed: u64, next: Lsn) -> anyhow::Result<()> {
 
 /// Tells people what opening the store found.
 pub fn report(findings: &Findings) {
-    for damage in &findings.damaged {
-        tracing::error!(%damage, "the store is damaged");
-    }
     for name in &findings.foreign {
         tracing::warn!(name, "a file in the store's folder is none of the store's; it is left alone");
     }

@@ -1,33 +1,35 @@
 //! One bit of every byte that a small engine keeps on disk is flipped in turn, in the log and in every file of its checkpoint:
-//! the engine does not start, or serves what is not touched with the numbers that it had. Each bit of each byte of the
+//! the engine does not start, or serves what is not touched with the numbers that it had and tells what is missing. Each bit of each byte of the
 //! formats themselves is flipped in the tests of `log` and `store`.
 
 use std::{collections::BTreeSet, path::Path, sync::Arc, time::Duration};
 
 use arrow::{
-    array::{AsArray, RecordBatch},
-    datatypes::{Int64Type, TimestampMicrosecondType},
+    array::{Array, AsArray, RecordBatch},
+    datatypes::{Int64Type, TimestampMicrosecondType, UInt64Type},
 };
 use rand::{Rng, SeedableRng, rngs::StdRng};
 use tidewatch::{
-    checkpoint::{self, Checkpoints, Rest},
+    checkpoint::{Checkpoints, Rest},
     core::{Core, CoreLimits, Plan},
     owed::Owed,
+    quarantine::Quarantine,
+    recovery,
 };
 use tidewatch_alerts::{Outbox, RetryPolicy};
-use tidewatch_log::{Encoded, Events, FileSystem, LogConfig, LogError, MemFs, Reader, Record, Writer};
-use tidewatch_model::{EventTime, Minute, Partition};
+use tidewatch_log::{Contained, Encoded, Events, FileSystem, LogConfig, LogError, MemFs, Record, Recovered, Writer};
+use tidewatch_model::{EventTime, ManualClock, Minute, Partition};
 use tidewatch_store::{Cold, Folder};
 use tidewatch_views::{compile_stream, compile_view};
 
 use crate::support::seed;
 
-const LOG: &str = "/data/log";
-const STORE: &str = "/data/store";
+pub const LOG: &str = "/data/log";
+pub const STORE: &str = "/data/store";
 const LOG_ID: u64 = 9;
 const FIRST: i64 = 29_000_000;
 
-fn plan() -> Plan {
+pub fn plan() -> Plan {
     let stream = compile_stream(
         "events.sql",
         "CREATE TABLE events (event_id TEXT, occurred_at TIMESTAMP NOT NULL, kind TEXT, count BIGINT DEFAULT 1)
@@ -74,14 +76,15 @@ fn events(plan: &Plan, minute: i64, ids: &str) -> Record {
     })
 }
 
-fn writer(fs: &MemFs) -> Result<(Writer, tidewatch_log::Recovered), LogError> {
-    Writer::open(Arc::new(fs.clone()), Path::new(LOG), &LogConfig { segment_bytes: 600, ..LogConfig::new(LOG_ID) })
+fn writer(fs: &MemFs, contained: Contained) -> Result<(Writer, Recovered), LogError> {
+    let config = LogConfig { segment_bytes: 600, contained, ..LogConfig::new(LOG_ID) };
+    Writer::open(Arc::new(fs.clone()), Path::new(LOG), &config)
 }
 
 /// Twelve minutes: four in each of two checkpoints, the rest in the log alone.
-fn small_engine(plan: &Plan) -> MemFs {
+pub fn small_engine(plan: &Plan) -> MemFs {
     let fs = MemFs::new();
-    let (mut log, _) = writer(&fs).unwrap();
+    let (mut log, _) = writer(&fs, Contained::default()).unwrap();
     let (folder, _) = Folder::open(Arc::new(fs.clone()), Path::new(STORE)).unwrap();
     let cold = Cold::new(folder.files().clone(), folder.manifest(), limits().cache_bytes_max);
     let mut checkpoints = Checkpoints::new(folder, LOG_ID, &plan.views, cold).unwrap();
@@ -106,22 +109,40 @@ fn small_engine(plan: &Plan) -> MemFs {
 }
 
 /// Minute, kind and number of every row that is served.
-type Rows = BTreeSet<(i64, String, i64)>;
+pub type Rows = BTreeSet<(i64, String, i64)>;
+
+/// What an engine serves, and what it says is missing.
+pub struct Started {
+    pub rows: Rows,
+    /// The table `damages`.
+    damages: Vec<RecordBatch>,
+    /// The end of the log was taken for a torn tail.
+    cut: bool,
+}
 
 /// What an engine that starts from this disk serves, or why it does not start.
-fn started(fs: &MemFs, plan: &Plan) -> Result<Rows, String> {
-    let (folder, _) = Folder::open(Arc::new(fs.clone()), Path::new(STORE)).map_err(|error| error.to_string())?;
-    let restored = checkpoint::restore(&folder, &folder.manifest(), plan, limits(), RetryPolicy::default());
+pub fn started(fs: &MemFs, plan: &Plan) -> Result<Started, String> {
+    let disk: Arc<dyn FileSystem> = Arc::new(fs.clone());
+    let (folder, _) = Folder::open(Arc::clone(&disk), Path::new(STORE)).map_err(|error| error.to_string())?;
+    let manifest = folder.manifest();
+    let contained = Contained { log_id: Some(manifest.log_id), before: manifest.applied.next() };
+    let (_, found) = writer(fs, contained).map_err(|error| error.to_string())?;
+    let (id, first, last, lost) = (found.log_id, found.first, found.last(), found.lost);
+    let log = recovery::Found { disk: Arc::clone(&disk), dir: LOG.into(), id, first, last, lost };
+    let quarantine = Quarantine::new(disk, Path::new("/data"), Arc::new(ManualClock::at(EventTime::from_micros(0))));
+    let restored = recovery::recover(plan, limits(), RetryPolicy::default(), &folder, &log, &quarantine);
     let mut restored = restored.map_err(|error| error.to_string())?;
-    let (_, found) = writer(fs).map_err(|error| error.to_string())?;
-    let schemas = [Arc::clone(&plan.stream.schema)].into_iter().collect();
-    let reader = Reader::open(Arc::new(fs.clone()), Path::new(LOG), restored.next(), found.last(), schemas);
-    for read in reader.map_err(|error| error.to_string())? {
-        let (lsn, record) = read.map_err(|error| error.to_string())?;
-        restored.core.apply(lsn, &record).map_err(|error| error.to_string())?;
-    }
-    let open = restored.core.operator().open_rows();
-    let snapshot = restored.core.head().snapshot_with_open(open).map_err(|error| error.to_string())?;
+    let rows = served(&restored.core)?;
+    let met = restored.cold.take_damages();
+    restored.core.note_damages(met.iter().map(|damage| quarantine.stored(damage, &manifest)).collect());
+    let tables = restored.core.save().map_err(|error| error.to_string())?.tables;
+    let damages = tables.into_iter().find(|table| table.name == "damages").map(|table| table.new);
+    Ok(Started { rows, damages: damages.unwrap_or_default(), cut: found.cut.is_some() })
+}
+
+fn served(core: &Core) -> Result<Rows, String> {
+    let open = core.operator().open_rows();
+    let snapshot = core.head().snapshot_with_open(open).map_err(|error| error.to_string())?;
     let mut rows = Rows::new();
     for view in snapshot.views() {
         let all = (Minute::from_index(0), Minute::from_index(100_000_000));
@@ -142,8 +163,36 @@ fn started(fs: &MemFs, plan: &Plan) -> Result<Rows, String> {
     Ok(rows)
 }
 
+/// One row of `damages` tells what is missing, and the damaged bytes have a copy.
+fn assert_told(started: &Started, whole: &Rows, path: &Path, disk: &MemFs, case: &str) {
+    let [rows] = &started.damages[..] else { panic!("{case}: {:?}", started.damages) };
+    assert_eq!(rows.num_rows(), 1, "{case}");
+    let text = |name: &str| rows.column_by_name(name).unwrap().as_string::<i32>().value(0);
+    let number = |name: &str| {
+        let column = rows.column_by_name(name).unwrap().as_primitive::<UInt64Type>();
+        column.is_valid(0).then(|| column.value(0))
+    };
+    let minute = |name: &str| {
+        let column = rows.column_by_name(name).unwrap().as_primitive::<TimestampMicrosecondType>();
+        column.is_valid(0).then(|| column.value(0) / 60_000_000 - FIRST)
+    };
+    assert_eq!(Path::new("/data").join(text("file")), path, "{case}");
+    let (from, to) = (minute("minute_from").unwrap(), minute("minute_to").unwrap_or(i64::MAX));
+    let gone = whole.difference(&started.rows);
+    assert!(gone.into_iter().all(|(minute, ..)| (from..=to).contains(minute)), "{case}: {from} to {to}");
+    match text("kind") {
+        "log" => assert_eq!((number("records"), number("rows")), (Some(1), None), "{case}"),
+        _ => {
+            assert_eq!((text("view"), number("records")), ("kinds", None), "{case}");
+            assert!(number("rows").is_some_and(|rows| rows > 0), "{case}");
+        }
+    }
+    let copy = disk.bytes(&Path::new("/data").join(text("quarantined_as"))).unwrap();
+    assert_eq!(copy.len() as u64, number("bytes").unwrap(), "{case}");
+}
+
 /// The disk as it is, with this file instead of its own.
-fn with(fs: &MemFs, path: &Path, bytes: Vec<u8>) -> MemFs {
+pub fn with(fs: &MemFs, path: &Path, bytes: Vec<u8>) -> MemFs {
     let copy = MemFs::new();
     for dir in [LOG, STORE].map(Path::new) {
         copy.create_dir(dir).unwrap();
@@ -161,8 +210,8 @@ fn a_flipped_bit_anywhere_never_gives_a_wrong_number() {
     let mut rng = StdRng::seed_from_u64(seed("flipped bits"));
     let plan = plan();
     let fs = small_engine(&plan);
-    let whole = started(&with(&fs, Path::new("/nowhere"), Vec::new()), &plan).unwrap();
-    assert_eq!(whole.len(), 24);
+    let Started { rows: whole, damages, .. } = started(&with(&fs, Path::new("/nowhere"), Vec::new()), &plan).unwrap();
+    assert_eq!((whole.len(), damages.len()), (24, 0));
     for dir in [LOG, STORE].map(Path::new) {
         for name in fs.list(dir).unwrap() {
             let path = dir.join(&name);
@@ -171,11 +220,17 @@ fn a_flipped_bit_anywhere_never_gives_a_wrong_number() {
             for at in 0..good.len() {
                 let mut bytes = good.clone();
                 bytes[at] ^= 1 << rng.random_range(0..8);
-                match started(&with(&fs, &path, bytes), &plan) {
+                let disk = with(&fs, &path, bytes);
+                match started(&disk, &plan) {
                     Err(_) => refused += 1,
-                    Ok(rows) if rows == whole => served += 1,
-                    Ok(rows) => {
+                    Ok(started) if started.rows == whole => served += 1,
+                    Ok(started) => {
                         less += 1;
+                        let case = format!("{name} at {at}");
+                        if !started.cut {
+                            assert_told(&started, &whole, &path, &disk, &case);
+                        }
+                        let rows = started.rows;
                         let invented: Vec<_> = rows.difference(&whole).collect();
                         assert!(invented.is_empty(), "{name} at {at}: {invented:?}");
                         // Of a minute either every row is there or none. A file's minutes reach from its oldest to its
@@ -190,6 +245,9 @@ fn a_flipped_bit_anywhere_never_gives_a_wrong_number() {
                 "{name}: {} bytes: {refused} refused, {served} without a loss, {less} with the rest served",
                 good.len()
             );
+            if dir == Path::new(LOG) {
+                assert_eq!(refused, 0, "{name}");
+            }
             // A damaged segment takes its own minutes. Nothing is served without the state and the ids.
             if name.starts_with("state") || name.starts_with("ids") || name == "MANIFEST" {
                 assert_eq!((served, less), (0, 0), "{name}");

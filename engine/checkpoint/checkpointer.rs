@@ -18,7 +18,8 @@ use tidewatch_store::Cold;
 use super::{Checkpoints, Rest};
 use crate::{
     condition::Condition,
-    core::SavedCore,
+    core::{FoundDamage, SavedCore},
+    quarantine::Quarantine,
     telemetry::{Metrics, Stage},
 };
 
@@ -41,6 +42,8 @@ pub struct Written {
     /// The number of the save.
     pub save: u64,
     pub cold: Cold,
+    /// What was found damaged since the checkpoint before.
+    pub damages: Vec<FoundDamage>,
 }
 
 /// What the pipeline sees of the work.
@@ -77,18 +80,25 @@ impl Checkpointer {
         log: Arc<Log>,
         metrics: Arc<Metrics>,
         condition: Arc<Condition>,
+        quarantine: Quarantine,
     ) -> std::io::Result<Self> {
         // One waits at most: the next is handed in when the one before is written.
         let (jobs, receiver) = sync_channel(1);
-        let worker = Worker::new(checkpoints, log, metrics, condition);
+        let worker = Worker::new(checkpoints, log, metrics, condition, quarantine);
         let progress = Arc::clone(&worker.progress);
         let thread = std::thread::Builder::new().name("checkpoint".to_owned()).spawn(move || worker.run(&receiver))?;
         Ok(Self { progress, runs: Runs::Thread { jobs, thread } })
     }
 
     /// Without a thread: nothing is written until `step`.
-    pub fn stepped(checkpoints: Checkpoints, log: Arc<Log>, metrics: Arc<Metrics>, condition: Arc<Condition>) -> Self {
-        let worker = Box::new(Worker::new(checkpoints, log, metrics, condition));
+    pub fn stepped(
+        checkpoints: Checkpoints,
+        log: Arc<Log>,
+        metrics: Arc<Metrics>,
+        condition: Arc<Condition>,
+        quarantine: Quarantine,
+    ) -> Self {
+        let worker = Box::new(Worker::new(checkpoints, log, metrics, condition, quarantine));
         Self { progress: Arc::clone(&worker.progress), runs: Runs::Steps { worker, waiting: None } }
     }
 
@@ -148,6 +158,7 @@ struct Worker {
     metrics: Arc<Metrics>,
     condition: Arc<Condition>,
     progress: Arc<Progress>,
+    quarantine: Quarantine,
     /// False once merging failed for good: segments are read as they are.
     merges: bool,
 }
@@ -162,8 +173,14 @@ enum Attempt {
 }
 
 impl Worker {
-    fn new(checkpoints: Checkpoints, log: Arc<Log>, metrics: Arc<Metrics>, condition: Arc<Condition>) -> Self {
-        Self { checkpoints, log, metrics, condition, progress: Arc::default(), merges: true }
+    fn new(
+        checkpoints: Checkpoints,
+        log: Arc<Log>,
+        metrics: Arc<Metrics>,
+        condition: Arc<Condition>,
+        quarantine: Quarantine,
+    ) -> Self {
+        Self { checkpoints, log, metrics, condition, progress: Arc::default(), quarantine, merges: true }
     }
 
     fn run(mut self, jobs: &Receiver<Job>) {
@@ -222,8 +239,11 @@ impl Worker {
     }
 
     fn tell(&self, save: u64) {
-        let written = Written { save, cold: self.checkpoints.cold() };
-        *self.progress.written.lock().unwrap_or_else(PoisonError::into_inner) = Some(written);
+        let mut new = self.checkpoints.damages(&self.quarantine);
+        let mut written = self.progress.written.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut damages = written.take().map(|before| before.damages).unwrap_or_default();
+        damages.append(&mut new);
+        *written = Some(Written { save, cold: self.checkpoints.cold(), damages });
     }
 
     /// Whether anything was merged.

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use tidewatch_alerts::{Outbox, OutboxState, RetryPolicy};
 use tidewatch_model::Lsn;
-use tidewatch_store::{Cold, Folder, FolderError, Manifest, SeenBefore, ViewFrames};
+use tidewatch_store::{Cold, Folder, Manifest, SeenBefore, ViewFrames};
 use tidewatch_views::{IdRuns, OpenFrame};
 
 use super::{
@@ -87,7 +87,7 @@ pub fn restore(
         ids: read_ids(folder, manifest)?,
         seen,
         cold: cold.clone(),
-        tables: read_tables(folder, manifest)?,
+        tables: read_tables(folder, manifest, &cold)?,
     };
     let mut core = Core::restore(plan, limits, restored)?;
     for at in changed {
@@ -96,12 +96,17 @@ pub fn restore(
     Ok(Restored { core, owed: Owed::restore(owed), deliveries: Outbox::restore(retry, deliveries), cold })
 }
 
-fn read_tables(folder: &Folder, manifest: &Manifest) -> Result<Vec<Vec<arrow::array::RecordBatch>>, CheckpointError> {
+/// Rows that are damaged are told of and left out: the rest is served. Without the state or the ids nothing can be.
+fn read_tables(
+    folder: &Folder,
+    manifest: &Manifest,
+    cold: &Cold,
+) -> Result<Vec<Vec<arrow::array::RecordBatch>>, CheckpointError> {
     let mut tables = Vec::with_capacity(TABLES.len());
     for name in TABLES {
         let mut rows = Vec::new();
         for segment in manifest.tables.get(name).map_or(&[][..], Vec::as_slice) {
-            rows.extend(spared(folder.read_segment(segment))?.unwrap_or_default());
+            rows.extend(cold.spare(folder.read_segment(segment))?.unwrap_or_default());
         }
         tables.push(rows);
     }
@@ -118,16 +123,4 @@ fn read_ids(folder: &Folder, manifest: &Manifest) -> Result<Vec<IdRuns>, Checkpo
         ids.extend(domain_of(&run.owner).map(|domain| IdRuns { domain, runs }));
     }
     Ok(ids)
-}
-
-/// Rows that are damaged are told of and left out: the rest is served. Without the state or the ids nothing can be.
-fn spared<T>(read: Result<T, FolderError>) -> Result<Option<T>, FolderError> {
-    match read {
-        Ok(rows) => Ok(Some(rows)),
-        Err(FolderError::Damaged(damage)) => {
-            tracing::error!(%damage, "rows are left out");
-            Ok(None)
-        }
-        Err(error) => Err(error),
-    }
 }

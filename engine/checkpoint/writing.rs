@@ -17,8 +17,9 @@ use tidewatch_views::{PartialRows, View};
 
 use super::{CheckpointError, FrameDescription, owner, parts, state_file};
 use crate::{
-    core::{SavedCore, SavedTable, SavedView},
+    core::{FoundDamage, SavedCore, SavedTable, SavedView},
     owed::Owed,
+    quarantine::Quarantine,
 };
 
 /// What is saved beside the core.
@@ -58,6 +59,12 @@ impl Checkpoints {
     /// What is on disk by now.
     pub fn cold(&self) -> Cold {
         self.cold.with_manifest(self.folder.manifest())
+    }
+
+    /// What readers found damaged since the last call, with copies in the quarantine.
+    pub fn damages(&self, quarantine: &Quarantine) -> Vec<FoundDamage> {
+        let (manifest, found) = (self.folder.manifest(), self.cold.take_damages());
+        found.iter().map(|damage| quarantine.stored(damage, &manifest)).collect()
     }
 
     /// When this returns, a restart needs no record of the log up to `saved.applied`.
@@ -209,7 +216,7 @@ impl Checkpoints {
         if !named(&damage).is_some_and(|name| self.damaged.insert(name)) {
             return Err(FolderError::Damaged(damage).into());
         }
-        tracing::error!(%damage, "a segment cannot be merged; it is left as it is");
+        self.cold.met(&damage);
         Ok(Some(rows_of(inputs)))
     }
 }

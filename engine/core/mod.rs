@@ -1,6 +1,7 @@
 //! `Core`: everything after the log, as one synchronous function of its records. Records go in, in the order of the
 //! log; what they caused comes out as `Effects`. It has no disk, no network and no clock of its own.
 
+mod damages;
 mod effects;
 mod ledger;
 mod liveness;
@@ -12,11 +13,14 @@ mod rulings;
 mod saved;
 mod tables;
 
+pub use damages::{DamagedPart, FoundDamage};
 pub use effects::{Effects, MinuteRuling, RulingEntry, SealedView, VerdictEntry};
 pub use recovery::{Known, Recollection};
 pub use revisions::{Change, Revision};
 pub use saved::{CoreState, RestoredCore, SavedCore, SavedTable, SavedView, TABLES};
-pub use tables::{alerts_schema, corrections_schema, late_schema, rejected_schema, rules_schema, verdicts_schema};
+pub use tables::{
+    alerts_schema, corrections_schema, damages_schema, late_schema, rejected_schema, rules_schema, verdicts_schema,
+};
 
 use std::{
     collections::{BTreeMap, HashMap},
@@ -106,19 +110,20 @@ struct Tables {
     corrections: Ledger,
     verdicts: Ledger,
     alerts: Ledger,
+    damages: Ledger,
 }
 
 impl Tables {
     /// In the order of `TABLES`.
     fn all(&mut self) -> [&mut Ledger; TABLES.len()] {
-        let Self { transactions, rejected, late, corrections, verdicts, alerts } = self;
-        [transactions, rejected, late, corrections, verdicts, alerts]
+        let Self { transactions, rejected, late, corrections, verdicts, alerts, damages } = self;
+        [transactions, rejected, late, corrections, verdicts, alerts, damages]
     }
 
     /// `event_time` is the stream's column of times.
     fn save(&mut self, event_time: usize) -> Vec<SavedTable> {
         // Late events have the reason in front.
-        let times = [event_time, 0, event_time + 1, 0, 0, 0];
+        let times: [usize; TABLES.len()] = [event_time, 0, event_time + 1, 0, 0, 0, 0];
         let saved = TABLES.into_iter().zip(times).zip(self.all());
         let saved = saved.map(|((name, time), table)| SavedTable {
             name,
@@ -168,6 +173,7 @@ impl Core {
             corrections: ledger(tables::corrections_schema()),
             verdicts: ledger(tables::verdicts_schema()),
             alerts: ledger(tables::alerts_schema()),
+            damages: ledger(tables::damages_schema()),
         };
         let rules = RuleSet::load(plan.rules.clone(), &catalog(plan));
         Ok(Self {
@@ -517,6 +523,7 @@ impl Core {
             named("late_events", &self.tables.late),
             named("corrections", &self.tables.corrections),
             named("verdicts", &self.tables.verdicts),
+            named("damages", &self.tables.damages),
             named("rules", &rules),
             self.alerts_table(),
         ];
@@ -547,6 +554,7 @@ pub fn catalog(plan: &Plan) -> Catalog {
         ("corrections", tables::corrections_schema()),
         ("verdicts", tables::verdicts_schema()),
         ("alerts", tables::alerts_schema()),
+        ("damages", tables::damages_schema()),
         ("rules", tables::rules_schema()),
     ];
     Catalog::new(

@@ -29,7 +29,8 @@ pub struct CoreState<'a> {
 }
 
 /// The tables that people can ask, by the names that they have in SQL.
-pub const TABLES: [&str; 6] = ["transactions", "rejected_events", "late_events", "corrections", "verdicts", "alerts"];
+pub const TABLES: [&str; 7] =
+    ["transactions", "rejected_events", "late_events", "corrections", "verdicts", "alerts", "damages"];
 
 #[derive(Debug)]
 pub struct SavedTable {

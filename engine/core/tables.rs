@@ -11,7 +11,10 @@ use tidewatch_log::Rejected;
 use tidewatch_model::{EventTime, Lsn, Minute};
 use tidewatch_rules::Verdict;
 
-use super::revisions::{Change, Revision};
+use super::{
+    damages::FoundDamage,
+    revisions::{Change, Revision},
+};
 
 fn time() -> DataType {
     DataType::Timestamp(TimeUnit::Microsecond, Some("UTC".into()))
@@ -74,6 +77,25 @@ pub fn alerts_schema() -> SchemaRef {
         ("first_minute", time()),
         ("withheld", DataType::Utf8),
         ("key", DataType::Utf8),
+    ])
+}
+
+pub fn damages_schema() -> SchemaRef {
+    schema(&[
+        ("found_at", time()),
+        ("kind", DataType::Utf8),
+        ("file", DataType::Utf8),
+        ("offset", DataType::UInt64),
+        ("bytes", DataType::UInt64),
+        ("view", DataType::Utf8),
+        ("first_lsn", DataType::UInt64),
+        ("last_lsn", DataType::UInt64),
+        ("records", DataType::UInt64),
+        ("rows", DataType::UInt64),
+        ("minute_from", time()),
+        ("minute_to", time()),
+        ("reason", DataType::Utf8),
+        ("quarantined_as", DataType::Utf8),
     ])
 }
 
@@ -206,6 +228,34 @@ pub fn transition_rows(transitions: &[Transition]) -> RecordBatch {
             times(transitions.iter().map(|t| t.first_minute.start().micros())),
             text(&|t| t.withheld().map(|why| why.to_string())),
             text(&|t| Some(t.key.to_string())),
+        ],
+    )
+}
+
+pub fn damage_row(damage: &FoundDamage) -> RecordBatch {
+    let number = |value: Option<u64>| Arc::new(UInt64Array::from(vec![value])) as ArrayRef;
+    let text = |value: Option<&str>| texts(std::iter::once(value));
+    let minute = |value: Option<Minute>| {
+        let micros = value.map(|minute| minute.start().micros());
+        Arc::new(TimestampMicrosecondArray::from(vec![micros]).with_timezone("UTC")) as ArrayRef
+    };
+    rows(
+        damages_schema(),
+        vec![
+            times(std::iter::once(damage.found_at.micros())),
+            text(Some(damage.part.text())),
+            text(Some(&damage.file)),
+            number(damage.offset),
+            number(damage.bytes),
+            text(damage.of.as_deref()),
+            number(damage.lsns.map(|(first, _)| first.0)),
+            number(damage.lsns.map(|(_, last)| last.0)),
+            number(damage.records),
+            number(damage.rows),
+            minute(damage.minutes.0),
+            minute(damage.minutes.1),
+            text(Some(&damage.reason)),
+            text(damage.quarantined_as.as_deref()),
         ],
     )
 }

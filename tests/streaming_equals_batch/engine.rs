@@ -168,7 +168,7 @@ impl Engine {
         self.core = restored.core;
         self.checkpoints = checkpoints(folder, &self.plan, restored.cold)?;
         let schemas = [Arc::clone(&self.plan.stream.schema)].into_iter().collect();
-        let reader = Reader::open(Arc::new(self.fs.clone()), Path::new(DIR), next, last, schemas);
+        let reader = Reader::open(Arc::new(self.fs.clone()), Path::new(DIR), LOG_ID, (next, last), schemas);
         for read in reader.map_err(|error| error.to_string())? {
             let (lsn, record) = read.map_err(|error| error.to_string())?;
             self.core.apply(lsn, &record).map_err(|error| error.to_string())?;

@@ -5,6 +5,8 @@ use std::{fmt, io, path::PathBuf, sync::Arc};
 
 use tidewatch_model::{Lsn, limits};
 
+use crate::lost::Lost;
+
 /// An error of the log. Cheap to clone, because one failed commit answers many submitters.
 #[derive(Clone, Debug, thiserror::Error)]
 pub enum LogError {
@@ -36,9 +38,13 @@ pub enum LogError {
     #[error("a record cannot be written to the log: {0}")]
     Unencodable(String),
 
-    /// Bytes that were durable once are not what they were.
+    /// Bytes that were durable once are not what they were, and nothing can be read for their sake.
     #[error(transparent)]
     Damaged(#[from] Damage),
+
+    /// Records are gone with a damaged stretch; those behind it are there.
+    #[error(transparent)]
+    Lost(#[from] Lost),
 
     /// A later version of the engine wrote this.
     #[error(

@@ -43,8 +43,6 @@ pub(crate) enum FrameFault {
     ShortPayload { length: u32, left: u64 },
     #[error("the record's checksum is wrong")]
     PayloadChecksum,
-    #[error("the records end here")]
-    Missing,
 }
 
 impl FrameHeader {

@@ -11,6 +11,7 @@ mod events;
 mod frame;
 pub mod fs;
 mod lock;
+mod lost;
 mod observer;
 mod payload;
 mod queue;
@@ -19,6 +20,8 @@ mod record;
 mod recovery;
 mod scan;
 mod segment;
+mod survey;
+mod walk;
 mod writer;
 
 #[cfg(test)]
@@ -30,6 +33,7 @@ pub use encoded::Encoded;
 pub use error::{Damage, DecodeError, LogError};
 pub use fs::{FailingFs, Fate, Fault, FileSystem, ForgetfulFs, MemFs, ReadFile, StdFs, WriteFile, out_of_handles};
 pub use lock::{DataFolderLock, LockError};
+pub use lost::Lost;
 pub use observer::{Commit, Observer, Unobserved};
 pub use queue::Then;
 pub use reader::{Reader, Schemas};
@@ -37,6 +41,7 @@ pub use record::{
     Advance, AdvanceCause, Events, Journal, JournalTopic, Producer, Record, RecordKind, Rejected, SessionEnded,
     SessionOpened,
 };
-pub use recovery::{Cut, Recovered};
+pub use recovery::Recovered;
 pub use segment::FORMAT_VERSION;
+pub use survey::{Contained, Cut, Survey, Tail, survey};
 pub use writer::{LogConfig, Writer};

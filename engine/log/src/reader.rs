@@ -1,4 +1,4 @@
-//! Reads records from the log in order, one at a time in memory. It never writes, and never reads
+//! Reads records from the log in order, one at a time in memory, past what is damaged. It never writes, and never reads
 //! past the record it was told is the last.
 
 use std::{
@@ -11,12 +11,11 @@ use tidewatch_model::{Lsn, StreamSchema};
 
 use crate::{
     error::{Damage, LogError},
-    frame::{FrameFault, FrameHeader},
     fs::FileSystem,
+    lost::Lost,
     record::{Record, RecordKind},
-    recovery::{open_segment, scan_error, segments_in},
-    scan::{ScanError, Scanner},
-    segment,
+    survey::segments_in,
+    walk::{Step, Walk},
 };
 
 /// The streams that the log's events can be read as, by name.
@@ -37,7 +36,7 @@ impl FromIterator<Arc<StreamSchema>> for Schemas {
 
 /// Iterates over the records of a log.
 ///
-/// After an `Undecodable` error the next record follows; after any other the iteration is over.
+/// After an `Undecodable` and a `Lost` error the next record follows; after any other the iteration is over.
 #[derive(Debug)]
 pub struct Reader {
     fs: Arc<dyn FileSystem>,
@@ -47,16 +46,22 @@ pub struct Reader {
     only: Option<RecordKind>,
     /// Segments that were not begun yet.
     ahead: VecDeque<Lsn>,
-    current: Option<(PathBuf, Scanner)>,
-    log_id: Option<u64>,
+    current: Option<Walk>,
+    log_id: u64,
     next: Lsn,
     last: Lsn,
 }
 
 impl Reader {
-    /// Reads the records `from` to `last`, both included, of the log in `dir`. `last` is what
+    /// Reads the records `from` to `last`, both included, of the log `log_id` in `dir`. `last` is what
     /// `Recovered::last` or an acknowledgement said: behind it, writing may be under way.
-    pub fn open(fs: Arc<dyn FileSystem>, dir: &Path, from: Lsn, last: Lsn, schemas: Schemas) -> Result<Self, LogError> {
+    pub fn open(
+        fs: Arc<dyn FileSystem>,
+        dir: &Path,
+        log_id: u64,
+        (from, last): (Lsn, Lsn),
+        schemas: Schemas,
+    ) -> Result<Self, LogError> {
         let from = from.max(Lsn(1));
         let mut ahead: VecDeque<Lsn> = segments_in(&*fs, dir)?.into();
         while ahead.get(1).is_some_and(|second| *second <= from) {
@@ -69,7 +74,7 @@ impl Reader {
             };
             return Err(Damage { file: dir.to_owned(), offset: 0, lsn: from, reason }.into());
         }
-        Ok(Self { fs, dir: dir.to_owned(), schemas, only: None, ahead, current: None, log_id: None, next: from, last })
+        Ok(Self { fs, dir: dir.to_owned(), schemas, only: None, ahead, current: None, log_id, next: from, last })
     }
 
     /// Records of this kind alone. The others are passed over by what their headers say: they are neither decoded nor are
@@ -80,75 +85,72 @@ impl Reader {
         self
     }
 
-    /// Turns to the segment that holds `next`, and to its place in it.
-    fn seek(&mut self) -> Result<(), LogError> {
-        while self.current.is_none() || self.at_end() {
-            let expected = self.current.as_ref().map(|(_, scanner)| scanner.expected());
-            let Some(first) = self.ahead.pop_front() else {
-                return Err(self.missing(expected.unwrap_or(self.next)));
-            };
-            if let Some(expected) = expected.filter(|expected| *expected != first) {
-                return Err(self.missing(expected));
-            }
-            let (scanner, log_id) = open_segment(&*self.fs, &self.dir, first, self.log_id)?;
-            self.log_id = Some(log_id);
-            self.current = Some((self.dir.join(segment::file_name(first)), scanner));
-        }
-        Ok(())
-    }
-
-    fn at_end(&self) -> bool {
-        self.current.as_ref().is_some_and(|(_, scanner)| scanner.left() == 0)
-    }
-
-    fn missing(&self, lsn: Lsn) -> LogError {
-        let (file, offset) = match &self.current {
-            Some((path, scanner)) => (path.clone(), scanner.offset()),
-            None => (self.dir.clone(), 0),
-        };
-        Damage { file, offset, lsn, reason: FrameFault::Missing.to_string() }.into()
+    /// Turns to the next segment.
+    fn begin(&mut self) -> Result<Option<Walk>, LogError> {
+        let Some(first) = self.ahead.pop_front() else { return Ok(None) };
+        let until = self.ahead.front().copied().unwrap_or(self.last.next());
+        Walk::open(&*self.fs, &self.dir, first, Some(until), self.log_id).map(Some)
     }
 
     /// The next record that is wanted; `None` behind the last.
     fn read(&mut self) -> Result<Option<(Lsn, Record)>, LogError> {
         while self.next <= self.last {
-            self.seek()?;
-            let Some((path, scanner)) = &mut self.current else { return Err(self.missing(self.next)) };
-            let header = match scanner.header() {
-                Ok(Some(header)) => header,
-                Ok(None) => continue,
-                Err(error) => return Err(scan_error(error, path, scanner)),
+            let mut walk = match self.current.take() {
+                Some(walk) => walk,
+                None => match self.begin()? {
+                    Some(walk) => walk,
+                    None => return Ok(None),
+                },
             };
-            if header.lsn < self.next {
-                scanner.pass(&header);
-                continue;
+            let read = self.step(&mut walk)?;
+            match read {
+                Read::End => {}
+                Read::Passed => self.current = Some(walk),
+                Read::Wanted(lsn, record) => {
+                    self.current = Some(walk);
+                    return record.map(|record| Some((lsn, record)));
+                }
+                Read::Lost(mut lost) => {
+                    self.current = Some(walk);
+                    if lost.next > self.next {
+                        lost.first = lost.first.max(self.next);
+                        self.next = lost.next;
+                        return Err(lost.into());
+                    }
+                }
             }
-            if self.only.is_some_and(|only| RecordKind::of_tag(header.kind) != Some(only)) {
-                scanner.pass(&header);
-                self.next = header.lsn.next();
-                continue;
-            }
-            let decoded = match decode(scanner, &header, &self.schemas) {
-                Ok(decoded) => decoded,
-                Err(error) => return Err(scan_error(error, path, scanner)),
-            };
-            scanner.pass(&header);
-            self.next = header.lsn.next();
-            return decoded.map(|record| Some((header.lsn, record)));
         }
         Ok(None)
     }
+
+    fn step(&mut self, walk: &mut Walk) -> Result<Read, LogError> {
+        let header = match walk.step()? {
+            Step::Frame(header) => header,
+            Step::Broken(reason) => return Ok(Read::Lost(walk.skip(reason)?)),
+            Step::End => return Ok(Read::End),
+        };
+        let unwanted = self.only.is_some_and(|only| RecordKind::of_tag(header.kind) != Some(only));
+        if header.lsn < self.next || unwanted {
+            walk.pass(&header);
+            self.next = self.next.max(header.lsn.next());
+            return Ok(Read::Passed);
+        }
+        let record = match walk.payload(&header)? {
+            Ok(payload) => Record::decode(header.kind, header.layout, payload, &self.schemas),
+            Err(reason) => return Ok(Read::Lost(walk.skip_frame(&header, reason))),
+        };
+        walk.pass(&header);
+        self.next = header.lsn.next();
+        Ok(Read::Wanted(header.lsn, record.map_err(|source| LogError::Undecodable { lsn: header.lsn, source })))
+    }
 }
 
-/// The outer error is one of the frame, the inner one of what it holds.
-fn decode(
-    scanner: &mut Scanner,
-    header: &FrameHeader,
-    schemas: &Schemas,
-) -> Result<Result<Record, LogError>, ScanError> {
-    let payload = scanner.payload(header)?;
-    let decoded = Record::decode(header.kind, header.layout, payload, schemas);
-    Ok(decoded.map_err(|source| LogError::Undecodable { lsn: header.lsn, source }))
+/// What a place in a segment gave.
+enum Read {
+    Wanted(Lsn, Result<Record, LogError>),
+    Passed,
+    Lost(Lost),
+    End,
 }
 
 impl Iterator for Reader {
@@ -156,7 +158,7 @@ impl Iterator for Reader {
 
     fn next(&mut self) -> Option<Self::Item> {
         let item = self.read().transpose()?;
-        if item.as_ref().is_err_and(|error| !matches!(error, LogError::Undecodable { .. })) {
+        if item.as_ref().is_err_and(|error| !matches!(error, LogError::Undecodable { .. } | LogError::Lost(_))) {
             self.next = self.last.next();
             self.current = None;
         }

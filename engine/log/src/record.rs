@@ -24,6 +24,19 @@ pub enum RecordKind {
     Journal,
 }
 
+impl RecordKind {
+    /// What it holds, for people.
+    pub const fn text(self) -> &'static str {
+        match self {
+            Self::Events => "events",
+            Self::Advance => "what the clock had to say",
+            Self::SessionOpened => "the begin of a replay session",
+            Self::SessionEnded => "the end of a replay session",
+            Self::Journal => "an entry of a journal",
+        }
+    }
+}
+
 /// A batch that came through the door: what was let in, and what was not.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Events {

@@ -1,4 +1,4 @@
-//! Walks over the frames of one segment, checking each. Holds one record at most in memory, and
+//! The frames of one segment, each checked, and the search for the next one behind a damaged place. Holds one record at most in memory, and
 //! allocates only what the file's own length justifies. It never writes.
 
 use std::{io, sync::Arc};
@@ -101,36 +101,79 @@ impl Scanner {
         self.expected = header.lsn.next();
     }
 
-    /// Checks frames up to the end of the file, or up to the first that is broken.
-    pub fn verify(&mut self) -> Result<(), ScanError> {
-        while let Some(header) = self.header()? {
-            self.payload(&header)?;
-            self.pass(&header);
+    /// To another place, where this record is expected.
+    pub fn go_to(&mut self, offset: u64, expected: Lsn) {
+        (self.offset, self.expected) = (offset, expected);
+    }
+
+    /// The next whole frame from here on, of a record from the expected one up to the one before `until`: where it stands,
+    /// and its number. The log id in each header's checksum keeps what merely looks like a frame from being taken for one.
+    pub fn search(&mut self, until: Lsn) -> io::Result<Option<(u64, Lsn)>> {
+        let expected = self.expected;
+        let mut from = self.offset;
+        while let Some((at, header)) = self.next_header(from)? {
+            let belongs = (expected..until).contains(&header.lsn) && header.frame_bytes() <= self.length - at;
+            if belongs {
+                let payload = self.bytes(at + frame::HEADER_BYTES as u64, header.length as usize)?;
+                if crc32c::crc32c(payload) == header.payload_crc {
+                    return Ok(Some((at, header.lsn)));
+                }
+            }
+            from = at + 1;
         }
-        Ok(())
+        Ok(None)
     }
 
     /// Whether anything behind this place says that the record expected here had been durable.
     pub fn was_durable(&mut self) -> io::Result<bool> {
-        let (log_id, expected) = (self.log_id, self.expected);
-        let mut at = self.offset + 1;
-        while at + (frame::HEADER_BYTES as u64) <= self.length {
-            let chunk = usize::try_from(self.length - at).unwrap_or(READ_BYTES).min(READ_BYTES);
-            let bytes = self.bytes(at, chunk)?;
-            let proof =
-                bytes.windows(frame::HEADER_BYTES).filter(|window| window.starts_with(&frame::MAGIC)).any(|window| {
-                    window
-                        .first_chunk()
-                        .and_then(|bytes| FrameHeader::decode(bytes, log_id).ok())
-                        .is_some_and(|header| header.durable >= expected)
-                });
-            if proof {
+        let expected = self.expected;
+        let mut from = self.offset + 1;
+        while let Some((at, header)) = self.next_header(from)? {
+            if header.durable >= expected {
                 return Ok(true);
+            }
+            from = at + 1;
+        }
+        Ok(false)
+    }
+
+    /// The highest record that a header from here on speaks of.
+    pub fn highest(&mut self) -> io::Result<Option<Lsn>> {
+        let mut highest = None;
+        let mut from = self.offset;
+        while let Some((at, header)) = self.next_header(from)? {
+            highest = highest.max(Some(header.lsn.max(header.durable)));
+            from = at + 1;
+        }
+        Ok(highest)
+    }
+
+    /// The first header from `at` on whose checksum is right, and where it stands.
+    fn next_header(&mut self, mut at: u64) -> io::Result<Option<(u64, FrameHeader)>> {
+        let log_id = self.log_id;
+        while at + (frame::HEADER_BYTES as u64) <= self.length {
+            let chunk = self.chunk_at(at);
+            let bytes = self.bytes(at, chunk)?;
+            let mut windows = (at..).zip(bytes.windows(frame::HEADER_BYTES));
+            let header = windows.find_map(|(at, window)| {
+                let bytes = window.first_chunk().filter(|_| window.starts_with(&frame::MAGIC))?;
+                Some((at, FrameHeader::decode(bytes, log_id).ok()?))
+            });
+            if header.is_some() {
+                return Ok(header);
             }
             // A header may straddle two chunks: the next begins where the last whole window ended.
             at += (chunk - frame::HEADER_BYTES + 1) as u64;
         }
-        Ok(false)
+        Ok(None)
+    }
+
+    /// How many bytes to look at from `at` on: those that were read already, if there is a header's worth of them.
+    fn chunk_at(&self, at: u64) -> usize {
+        let left = usize::try_from(self.length - at).unwrap_or(usize::MAX);
+        let skipped = at.checked_sub(self.buffer_at).and_then(|skipped| usize::try_from(skipped).ok());
+        let buffered = skipped.and_then(|skipped| self.buffer.len().checked_sub(skipped));
+        buffered.filter(|bytes| *bytes >= frame::HEADER_BYTES).unwrap_or(READ_BYTES).min(left)
     }
 
     /// `count` bytes at `at`, which the caller knows to be inside the file.

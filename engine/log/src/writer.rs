@@ -22,6 +22,7 @@ use crate::{
     observer::Commit,
     recovery::{Recovered, recover},
     segment::{self, SegmentHeader},
+    survey::Contained,
 };
 
 /// How a log is opened.
@@ -32,14 +33,14 @@ pub struct LogConfig {
     pub segment_bytes: u64,
     /// Any number, drawn at random by the caller, for a log that does not exist yet.
     pub new_log_id: u64,
-    /// Segments whose records all lie before this one are not read on opening: a checkpoint has them.
-    pub verify_from: Lsn,
+    /// What a checkpoint has: segments that hold nothing else are not read on opening.
+    pub contained: Contained,
 }
 
 impl LogConfig {
     pub fn new(new_log_id: u64) -> Self {
         let durability = Durability::default();
-        Self { durability, segment_bytes: limits::LOG_SEGMENT_BYTES, new_log_id, verify_from: Lsn(0) }
+        Self { durability, segment_bytes: limits::LOG_SEGMENT_BYTES, new_log_id, contained: Contained::default() }
     }
 }
 
@@ -69,7 +70,7 @@ pub struct Writer {
 impl Writer {
     /// Recovers the log in `dir`, or makes a new one, and opens it for appending.
     pub fn open(fs: Arc<dyn FileSystem>, dir: &Path, config: &LogConfig) -> Result<(Self, Recovered), LogError> {
-        let found = recover(&*fs, dir, config.new_log_id, config.verify_from)?;
+        let found = recover(&*fs, dir, config.new_log_id, config.contained)?;
         let report = found.report;
         // Recovery leaves at least the name of one segment.
         let first = found.segments.last().copied().unwrap_or(report.next);

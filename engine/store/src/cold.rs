@@ -12,7 +12,7 @@ use tidewatch_views::PartialRows;
 use crate::{
     cache::{CacheKey, HourCache},
     damages::Damages,
-    error::{FolderError, StoreError},
+    error::{Damage, FolderError, StoreError},
     files::Files,
     frames::added_up,
     hour::{Hour, Mask, Seen, hour_of, mark, short},
@@ -48,6 +48,21 @@ impl Cold {
     #[must_use]
     pub fn with_manifest(&self, manifest: Arc<Manifest>) -> Self {
         Self { manifest, ..self.clone() }
+    }
+
+    /// What was read, or `None` where it is damaged: that is told of and left out.
+    pub fn spare<T>(&self, read: Result<T, FolderError>) -> Result<Option<T>, FolderError> {
+        self.damages.spare(read)
+    }
+
+    /// Damage that somebody else met who reads the same files.
+    pub fn met(&self, damage: &Damage) {
+        self.damages.tell(damage);
+    }
+
+    /// Damage that reading met since the last call; of each file once.
+    pub fn take_damages(&self) -> Vec<Damage> {
+        self.damages.take_new()
     }
 
     pub(crate) fn cache(&self) -> &HourCache {

@@ -3,14 +3,19 @@
 use std::{
     collections::BTreeSet,
     path::PathBuf,
-    sync::{Mutex, PoisonError},
+    sync::{Mutex, MutexGuard, PoisonError},
 };
 
 use crate::error::{Damage, FolderError};
 
 #[derive(Debug, Default)]
-pub struct Damages {
-    told: Mutex<BTreeSet<PathBuf>>,
+pub struct Damages(Mutex<Told>);
+
+#[derive(Debug, Default)]
+struct Told {
+    files: BTreeSet<PathBuf>,
+    /// Those that nobody asked for yet.
+    new: Vec<Damage>,
 }
 
 impl Damages {
@@ -26,10 +31,20 @@ impl Damages {
         }
     }
 
-    fn tell(&self, damage: &Damage) {
-        let mut told = self.told.lock().unwrap_or_else(PoisonError::into_inner);
-        if told.insert(damage.file.clone()) {
+    /// What was found since the last call.
+    pub fn take_new(&self) -> Vec<Damage> {
+        std::mem::take(&mut self.told().new)
+    }
+
+    pub fn tell(&self, damage: &Damage) {
+        let mut told = self.told();
+        if told.files.insert(damage.file.clone()) {
             tracing::error!(%damage, "rows are left out");
+            told.new.push(damage.clone());
         }
+    }
+
+    fn told(&self) -> MutexGuard<'_, Told> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

@@ -4,6 +4,7 @@
 use std::{
     cmp::Reverse,
     collections::{BTreeMap, BTreeSet, BinaryHeap},
+    path::Path,
 };
 
 use serde::{Deserialize, Serialize};
@@ -95,8 +96,19 @@ impl Manifest {
     pub fn files(&self) -> impl Iterator<Item = (&FileEntry, Option<Affected>)> {
         let runs = self.id_runs.iter().map(|run| &run.file);
         let blobs = self.state.iter().chain(runs).map(|file| (file, None));
-        let segments = self.segment_lists().flat_map(|(_, segments)| segments);
-        blobs.chain(segments.map(|segment| (&segment.file, Some(segment.affected()))))
+        blobs.chain(self.segments().map(|segment| (&segment.file, Some(segment.affected()))))
+    }
+
+    /// The view or table that a segment's file belongs to, and the segment.
+    pub fn owner(&self, file: &Path) -> Option<(&str, &Segment)> {
+        let name = file.file_name()?.to_str()?;
+        let named = self.segment_lists().flat_map(|(owner, segments)| segments.iter().map(move |of| (owner, of)));
+        named.into_iter().find(|(_, segment)| segment.file.name == name)
+    }
+
+    /// Every segment, of views and of tables.
+    pub(crate) fn segments(&self) -> impl Iterator<Item = &Segment> {
+        self.segment_lists().flat_map(|(_, segments)| segments)
     }
 
     fn segment_lists(&self) -> impl Iterator<Item = (&str, &[Segment])> {

@@ -61,7 +61,7 @@ pub fn log_segment(bytes: &[u8]) {
     fs.create_dir(dir).unwrap();
     fs.put(&dir.join("00000000000000000001.log"), bytes.to_vec());
     let Ok((mut writer, found)) = Writer::open(Arc::new(fs.clone()), dir, &LogConfig::new(1)) else { return };
-    let read = Reader::open(Arc::new(fs.clone()), dir, found.first, found.last(), schemas()).unwrap();
+    let read = Reader::open(Arc::new(fs.clone()), dir, found.log_id, (found.first, found.last()), schemas()).unwrap();
     let read: Vec<Result<(Lsn, Record), LogError>> = read.collect();
     // What was verified on opening may be without meaning here; it is not damaged.
     assert!(read.iter().all(|record| !matches!(record, Err(LogError::Damaged(_)))));
@@ -70,7 +70,7 @@ pub fn log_segment(bytes: &[u8]) {
         Record::Journal(tidewatch_log::Journal { topic: tidewatch_log::JournalTopic::Alerts, json: b"[]".to_vec() });
     let lsn = writer.append(&Encoded::new(&note).unwrap()).unwrap();
     writer.commit(&|| std::time::Duration::ZERO).unwrap();
-    let mut read = Reader::open(Arc::new(fs), dir, lsn, lsn, schemas()).unwrap();
+    let mut read = Reader::open(Arc::new(fs), dir, found.log_id, (lsn, lsn), schemas()).unwrap();
     assert_eq!(read.next().unwrap().unwrap(), (lsn, note));
 }
 

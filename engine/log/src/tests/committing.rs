@@ -147,7 +147,8 @@ fn the_real_disk_does_the_same() {
     let (writer, found) = open();
     assert_eq!((found.last(), found.cut.clone()), (Lsn(200), None));
     drop(writer);
-    let read: Vec<_> = Reader::open(Arc::new(StdFs), &folder, Lsn(7), Lsn(200), schemas()).unwrap().flatten().collect();
+    let read: Vec<_> =
+        Reader::open(Arc::new(StdFs), &folder, LOG_ID, (Lsn(7), Lsn(200)), schemas()).unwrap().flatten().collect();
     assert_eq!(read.len(), 194);
     assert_eq!(read[0], (Lsn(7), note(7)));
     std::fs::remove_dir_all(&folder).unwrap();

@@ -1,7 +1,7 @@
 //! Damage: bit flips, missing and foreign segments, newer versions, and the fixture of version 1.
 
 use super::*;
-use crate::{Damage, segment};
+use crate::segment;
 
 /// A log of three segments with several commits in the last one. Returns its last segment too.
 fn small_log() -> (MemFs, Vec<(Lsn, Record)>) {
@@ -20,40 +20,58 @@ fn small_log() -> (MemFs, Vec<(Lsn, Record)>) {
     (fs, records)
 }
 
+/// What can be read of the log, and the numbers of what is told to be lost.
+fn read_past_damage(fs: &MemFs, last: Lsn) -> (Vec<(Lsn, Record)>, Vec<Lsn>) {
+    let (mut kept, mut lost) = (Vec::new(), Vec::new());
+    for item in Reader::open(Arc::new(fs.clone()), dir(), LOG_ID, (Lsn(1), last), schemas()).unwrap() {
+        match item {
+            Ok(record) => kept.push(record),
+            Err(LogError::Lost(gone)) => lost.extend((gone.first.0..gone.next.0).map(Lsn)),
+            Err(other) => panic!("{other}"),
+        }
+    }
+    (kept, lost)
+}
+
+/// Of `records` those are there whose numbers are not among the lost.
+fn assert_kept((kept, lost): (Vec<(Lsn, Record)>, Vec<Lsn>), records: &[(Lsn, Record)], case: &str) {
+    let whole = records.iter().filter(|(lsn, _)| !lost.contains(lsn)).cloned();
+    assert_eq!(kept, whole.collect::<Vec<_>>(), "{case}");
+}
+
 #[test]
-fn a_flipped_bit_anywhere_is_detected() {
+fn a_flipped_bit_anywhere_loses_one_record_at_most_and_is_told() {
     let (fs, records) = small_log();
     for name in segment_files(&fs) {
         let path = dir().join(&name);
         let good = fs.bytes(&path).unwrap();
         for at in 0..good.len() {
             for bit in [0, 7] {
+                let case = format!("{name} at {at}");
                 let mut bytes = good.clone();
                 bytes[at] ^= 1 << bit;
-                fs.put(&path, bytes);
-                match open(&fs) {
-                    Err(LogError::Damaged(damage)) => assert_eq!(damage.file, path, "{name} at {at}"),
-                    Err(other) => panic!("{name} at {at}: {other}"),
-                    // Only the last commit may be taken for a torn tail, and is reported.
-                    Ok((_, found)) => {
-                        let cut = found.cut.unwrap_or_else(|| panic!("{name} at {at} was not seen"));
-                        assert_eq!(cut.file, path);
-                        assert!(found.next >= Lsn(49), "{name} at {at}");
-                        let kept = contents(&fs).unwrap();
-                        assert_eq!(kept, records[..kept.len()], "{name} at {at}");
-                    }
-                }
+                fs.put(&path, bytes.clone());
                 // A reader that trusts an opening before the damage sees it too, and invents nothing.
-                fs.put(&path, {
-                    let mut bytes = good.clone();
-                    bytes[at] ^= 1 << bit;
-                    bytes
-                });
-                let read: Vec<_> =
-                    Reader::open(Arc::new(fs.clone()), dir(), Lsn(1), Lsn(50), schemas()).unwrap().collect();
-                assert!(read.last().is_some_and(Result::is_err), "{name} at {at}");
-                for (item, good) in read.iter().flatten().zip(&records) {
-                    assert_eq!(item, good);
+                let (kept, lost) = read_past_damage(&fs, Lsn(50));
+                assert!(lost.len() <= 1, "{case}: {lost:?}");
+                assert_eq!(lost.is_empty(), at < segment::HEADER_BYTES, "{case}");
+                assert_kept((kept, lost), &records, &case);
+                let (_, found) = open(&fs).unwrap();
+                match (&found.lost[..], &found.cut) {
+                    // Only the last commit may be taken for a torn tail, and is reported.
+                    ([], Some(cut)) => assert!(cut.file == path && found.next >= Lsn(49), "{case}"),
+                    ([lost], None) => {
+                        assert_eq!((&lost.file, found.next), (&path, Lsn(51)), "{case}");
+                        assert!((lost.offset..lost.offset + lost.bytes).contains(&(at as u64)), "{case}: {lost}");
+                        assert_eq!(fs.bytes(&path).unwrap(), bytes, "{case}: the file stays as it is");
+                    }
+                    other => panic!("{case}: {other:?}"),
+                }
+                let kept = read_past_damage(&fs, found.last());
+                assert_kept(kept, &records[..found.last().0 as usize], &case);
+                let new = dir().join(segment::file_name(Lsn(51)));
+                if fs.bytes(&new).is_some() {
+                    fs.remove(&new).unwrap();
                 }
             }
         }
@@ -73,21 +91,34 @@ fn damage_tells_its_place() {
     let path = dir().join(&segment_files(&fs)[2]);
     let mut bytes = fs.bytes(&path).unwrap();
     bytes[segment::HEADER_BYTES + 36] ^= 1;
-    fs.put(&path, bytes.clone());
-    let LogError::Damaged(Damage { file, offset, lsn, .. }) = refused(&fs, "checksum is wrong") else { panic!() };
+    fs.put(&path, bytes);
+    let (_, found) = open(&fs).unwrap();
     let first = segment::parse_file_name(path.file_name().unwrap().to_str().unwrap()).unwrap();
-    assert_eq!((file, offset, lsn), (path.clone(), segment::HEADER_BYTES as u64, first));
-    assert_eq!(fs.bytes(&path).unwrap(), bytes, "a refused log is left as it is");
+    let [lost] = &found.lost[..] else { panic!("{:?}", found.lost) };
+    assert_eq!((&lost.file, lost.offset, lost.first), (&path, segment::HEADER_BYTES as u64, first));
+    assert_eq!((lost.records(), lost.kind), (Some(1), Some(RecordKind::Journal)));
+    assert!(lost.to_string().ends_with(&format!("the record's checksum is wrong; record {first} is lost")), "{lost}");
 }
 
 #[test]
-fn missing_and_foreign_segments_are_refused() {
-    let (fs, _) = small_log();
+fn missing_and_foreign_segments_are_lost_and_the_rest_is_read() {
+    let (fs, records) = small_log();
     let names = segment_files(&fs);
-    fs.remove(&dir().join(&names[1])).unwrap();
-    refused(&fs, "the next one begins with record");
+    let firsts: Vec<u64> = names.iter().map(|name| segment::parse_file_name(name).unwrap().0).collect();
+    let middle = firsts[1]..firsts[2];
+    let path = dir().join(&names[1]);
+    let lost_middle = |reason: &str| {
+        let (_, found) = open(&fs).unwrap();
+        let [lost] = &found.lost[..] else { panic!("{:?}", found.lost) };
+        assert_eq!((lost.first.0..lost.next.0, found.next), (middle.clone(), Lsn(51)));
+        assert!(lost.reason.contains(reason), "{lost}");
+        let read = read_past_damage(&fs, Lsn(50));
+        assert_eq!(read.1, middle.clone().map(Lsn).collect::<Vec<_>>());
+        assert_kept(read, &records, reason);
+    };
+    fs.remove(&path).unwrap();
+    lost_middle("the next ones begin with");
 
-    let (fs, _) = small_log();
     let other = MemFs::new();
     let config = LogConfig { new_log_id: 5, ..config() };
     let (mut writer, _) = Writer::open(Arc::new(other.clone()), dir(), &config).unwrap();
@@ -97,9 +128,82 @@ fn missing_and_foreign_segments_are_refused() {
             writer.commit(&no_clock).unwrap();
         }
     }
-    let path = dir().join(&names[1]);
     fs.put(&path, other.bytes(&path).unwrap());
-    refused(&fs, "belongs to another log");
+    lost_middle("belongs to another log");
+}
+
+/// A log of one segment with these bytes in it.
+fn with_segment(bytes: Vec<u8>) -> (MemFs, std::path::PathBuf) {
+    let fs = MemFs::new();
+    fs.create_dir(dir()).unwrap();
+    let path = dir().join(segment::file_name(Lsn(1)));
+    fs.put(&path, bytes);
+    (fs, path)
+}
+
+/// Ten records in one segment, a commit each, and where each frame begins.
+fn one_segment() -> (Vec<u8>, Vec<usize>) {
+    let fs = MemFs::new();
+    let (mut writer, _) = Writer::open(Arc::new(fs.clone()), dir(), &LogConfig::new(LOG_ID)).unwrap();
+    let path = dir().join(segment::file_name(Lsn(1)));
+    let mut frames = Vec::new();
+    for number in 1..=10 {
+        frames.push(fs.bytes(&path).unwrap().len());
+        writer.append(&encoded(&note(number))).unwrap();
+        writer.commit(&no_clock).unwrap();
+    }
+    (fs.bytes(&path).unwrap(), frames)
+}
+
+#[test]
+fn a_durable_end_that_is_damaged_stays_and_the_log_goes_on_in_a_new_segment() {
+    let (mut bytes, frames) = one_segment();
+    // Of the last frame only the header is left, which says that the ninth record was durable.
+    bytes[frames[6]..frames[9]].fill(0);
+    *bytes.last_mut().unwrap() ^= 1;
+    let (fs, path) = with_segment(bytes.clone());
+    let (mut writer, found) = open(&fs).unwrap();
+    let [lost] = &found.lost[..] else { panic!("{:?}", found.lost) };
+    assert_eq!((lost.first, lost.records(), found.next, &found.cut), (Lsn(7), None, Lsn(11), &None));
+    assert_eq!(lost.offset + lost.bytes, bytes.len() as u64);
+    assert_eq!(writer.append(&encoded(&note(11))).unwrap(), Lsn(11));
+    writer.commit(&no_clock).unwrap();
+    assert_eq!(fs.bytes(&path).unwrap(), bytes, "the damaged file stays as it is");
+    assert_eq!(open(&fs).unwrap().1.next, Lsn(12));
+    let (kept, lost) = read_past_damage(&fs, Lsn(11));
+    assert_eq!(lost, (7..11).map(Lsn).collect::<Vec<_>>());
+    assert_eq!(kept.last(), Some(&(Lsn(11), note(11))));
+    assert_eq!(kept.len(), 7);
+}
+
+#[test]
+fn what_a_checkpoint_has_was_durable_so_it_is_no_torn_tail() {
+    let (bytes, frames) = one_segment();
+    for (at, before, torn) in [(9, 10, true), (9, 11, false), (9, 20, false)] {
+        let mut bytes = bytes.clone();
+        bytes[frames[at]] ^= 1;
+        let (fs, path) = with_segment(bytes.clone());
+        let contained = crate::Contained { log_id: Some(LOG_ID), before: Lsn(before) };
+        let (_, found) = Writer::open(Arc::new(fs.clone()), dir(), &LogConfig { contained, ..config() }).unwrap();
+        assert_eq!((found.cut.is_some(), found.lost.len()), (torn, usize::from(!torn)), "{before}");
+        assert_eq!(fs.bytes(&path).unwrap().len() == bytes.len(), !torn, "{before}");
+        // A number that a checkpoint knows is never given again.
+        assert_eq!(found.next, Lsn(before), "{before}");
+    }
+}
+
+#[test]
+fn frames_are_read_under_a_damaged_header_where_the_checkpoint_names_the_log() {
+    let (mut bytes, _) = one_segment();
+    bytes[20] ^= 1;
+    let (fs, path) = with_segment(bytes.clone());
+    refused(&fs, "the segment header's checksum is wrong");
+    assert_eq!(fs.bytes(&path).unwrap(), bytes, "a refused log is left as it is");
+    let contained = crate::Contained { log_id: Some(LOG_ID), before: Lsn(3) };
+    let (_, found) = Writer::open(Arc::new(fs.clone()), dir(), &LogConfig { contained, ..config() }).unwrap();
+    let [lost] = &found.lost[..] else { panic!("{:?}", found.lost) };
+    assert_eq!((lost.records(), lost.bytes, found.next), (Some(0), segment::HEADER_BYTES as u64, Lsn(11)));
+    assert_eq!(read_past_damage(&fs, Lsn(10)).0.len(), 10);
 }
 
 #[test]
@@ -114,8 +218,8 @@ fn a_segment_that_was_never_finished_is_removed() {
         assert_eq!(contents(&fs).unwrap(), records);
         // In another place than behind the last record it is no such thing, and nothing is removed.
         fs.put(&dir().join(segment::file_name(Lsn(60))), Vec::new());
-        refused(&fs, "the next one begins with record 60");
-        assert_eq!(segment_files(&fs).len(), 4);
+        let (_, found) = open(&fs).unwrap();
+        assert_eq!((found.lost.len(), found.next, segment_files(&fs).len()), (2, Lsn(61), 5));
     }
 }
 
@@ -141,9 +245,10 @@ fn old_segments_are_forgotten_and_reading_begins_behind_them() {
     let (_, found) = open(&fs).unwrap();
     assert!(found.first > Lsn(1));
     let from = found.first.next();
-    let read: Vec<_> = Reader::open(Arc::new(fs.clone()), dir(), from, Lsn(50), schemas()).unwrap().flatten().collect();
+    let read: Vec<_> =
+        Reader::open(Arc::new(fs.clone()), dir(), LOG_ID, (from, Lsn(50)), schemas()).unwrap().flatten().collect();
     assert_eq!(read, records[from.0 as usize - 1..]);
-    let gone = Reader::open(Arc::new(fs.clone()), dir(), Lsn(1), Lsn(50), schemas());
+    let gone = Reader::open(Arc::new(fs.clone()), dir(), LOG_ID, (Lsn(1), Lsn(50)), schemas());
     assert!(matches!(gone, Err(LogError::Damaged(_))));
 }
 
@@ -156,7 +261,8 @@ fn a_record_without_meaning_is_told_and_the_next_is_read() {
         writer.append(&encoded(&record)).unwrap();
     }
     writer.commit(&no_clock).unwrap();
-    let read: Vec<_> = Reader::open(Arc::new(fs.clone()), dir(), Lsn(1), Lsn(3), Schemas::default()).unwrap().collect();
+    let read: Vec<_> =
+        Reader::open(Arc::new(fs.clone()), dir(), LOG_ID, (Lsn(1), Lsn(3)), Schemas::default()).unwrap().collect();
     assert!(matches!(&read[..], [Ok(_), Err(LogError::Undecodable { lsn: Lsn(2), .. }), Ok((Lsn(3), _))]), "{read:?}");
 }
 
@@ -171,7 +277,7 @@ fn records_of_one_kind_are_read_and_the_others_not_even_decoded() {
         writer.commit(&no_clock).unwrap();
     }
     assert!(segment_files(&fs).len() > 2, "the test wants several segments");
-    let reader = Reader::open(Arc::new(fs.clone()), dir(), Lsn(3), Lsn(39), Schemas::default()).unwrap();
+    let reader = Reader::open(Arc::new(fs.clone()), dir(), LOG_ID, (Lsn(3), Lsn(39)), Schemas::default()).unwrap();
     let read: Result<Vec<_>, LogError> = reader.only(RecordKind::Journal).collect();
     let notes = (1..10).map(|number| (Lsn(4 * number), note(4 * number)));
     assert_eq!(read.unwrap(), notes.collect::<Vec<_>>());

@@ -27,13 +27,14 @@ use crate::{
 };
 
 const DIR: &str = "/data/log";
+const LOG_ID: u64 = 0x1122_3344_5566_7788;
 
 fn dir() -> &'static Path {
     Path::new(DIR)
 }
 
 fn config() -> LogConfig {
-    LogConfig { segment_bytes: 1_000, ..LogConfig::new(0x1122_3344_5566_7788) }
+    LogConfig { segment_bytes: 1_000, ..LogConfig::new(LOG_ID) }
 }
 
 fn seed() -> u64 {
@@ -159,7 +160,7 @@ fn open(fs: &MemFs) -> Result<(Writer, Recovered), LogError> {
 /// Everything that the log holds, by opening it.
 fn contents(fs: &MemFs) -> Result<Vec<(Lsn, Record)>, LogError> {
     let (_, found) = open(fs)?;
-    Reader::open(Arc::new(fs.clone()), dir(), found.first, found.last(), schemas())?.collect()
+    Reader::open(Arc::new(fs.clone()), dir(), found.log_id, (found.first, found.last()), schemas())?.collect()
 }
 
 fn segment_files(fs: &MemFs) -> Vec<String> {
