@@ -9,9 +9,10 @@ use std::{
 };
 
 use ring::rand::{SecureRandom, SystemRandom};
+use tidewatch_log::FileSystem;
 use tidewatch_serve::IdKey;
 
-const FILE_NAME: &str = "id.key";
+pub const FILE_NAME: &str = "id.key";
 
 #[derive(Debug, thiserror::Error)]
 pub enum IdSecretError {
@@ -36,10 +37,42 @@ pub fn id_key(data_dir: &Path) -> Result<IdKey, IdSecretError> {
             .as_slice()
             .try_into()
             .map_err(|_| IdSecretError::Damaged { path: path.clone(), found: bytes.len() })?,
-        Err(error) if error.kind() == io::ErrorKind::NotFound => made(data_dir, &path)?,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {
+            if has_data(data_dir) {
+                tracing::error!(
+                    path = %path.display(),
+                    "there is data, but its secret is missing: a new one is made, and masked event ids that are sent \
+                     again COUNT AGAIN. To prevent that, stop the engine and restore the file from a backup"
+                );
+            }
+            made(data_dir, &path)?
+        }
         Err(source) => return Err(IdSecretError::Io { action: "read", path, source }),
     };
     Ok(IdKey::new(&secret))
+}
+
+/// Whether an engine has written anything here: every start makes both folders, and the first makes the secret before.
+fn has_data(data_dir: &Path) -> bool {
+    data_dir.join("log").exists() || data_dir.join("store").exists()
+}
+
+/// What there is of a secret.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Found {
+    Whole,
+    Missing,
+    Damaged { bytes: u64 },
+}
+
+/// Looks for the secret, and makes none.
+pub fn found(disk: &dyn FileSystem, data_dir: &Path) -> io::Result<Found> {
+    match disk.open(&data_dir.join(FILE_NAME)).and_then(|file| file.len()) {
+        Ok(bytes) if bytes == IdKey::SECRET_BYTES as u64 => Ok(Found::Whole),
+        Ok(bytes) => Ok(Found::Damaged { bytes }),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(Found::Missing),
+        Err(error) => Err(error),
+    }
 }
 
 fn made(data_dir: &Path, path: &Path) -> Result<[u8; IdKey::SECRET_BYTES], IdSecretError> {

@@ -9,6 +9,7 @@ mod condition;
 pub mod config;
 pub mod core;
 mod disk;
+pub mod doctor;
 pub mod front;
 mod id_secret;
 pub mod owed;

@@ -2,6 +2,7 @@
 
 mod alerts;
 mod decoders;
+mod doctor;
 mod durability;
 mod faults;
 mod flips;

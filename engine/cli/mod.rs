@@ -3,6 +3,7 @@
 
 mod config;
 mod demo;
+mod doctor;
 mod query;
 mod replay;
 mod rules;
@@ -54,6 +55,7 @@ enum Command {
     SimulateFaults(simulate_faults::Args),
     Replay(replay::Args),
     Query(query::Args),
+    Doctor(doctor::Args),
     /// Prints the version.
     Version,
 }
@@ -69,6 +71,7 @@ impl Cli {
             Command::SimulateFaults(args) => return simulate_faults::run(&args, &mut io::stdout().lock()),
             Command::Replay(args) => return runtime()?.block_on(replay::run(args)),
             Command::Query(args) => return runtime()?.block_on(query::run(args)),
+            Command::Doctor(args) => return doctor::run(&args, &mut io::stdout().lock()),
             Command::Version => version(&mut io::stdout().lock())?,
         }
         Ok(ExitCode::SUCCESS)

@@ -57,7 +57,7 @@ impl Folder {
         fs.sync_dir(dir).map_err(FolderError::io("sync the folder", dir))?;
         let names = fs.list(dir).map_err(FolderError::io("list", dir))?;
         let manifest = match names.iter().any(|name| name == MANIFEST) {
-            true => Some(read_manifest(&*fs, dir)?),
+            true => Some(read_manifest(&*fs, dir, MANIFEST)?),
             false => None,
         };
         let numbers = names.iter().filter_map(|name| name::number(name));
@@ -322,8 +322,8 @@ fn not_begun(error: &io::Error) -> bool {
     )
 }
 
-fn read_manifest(fs: &dyn FileSystem, dir: &Path) -> Result<Manifest, FolderError> {
-    let path = dir.join(MANIFEST);
+pub(crate) fn read_manifest(fs: &dyn FileSystem, dir: &Path, name: &str) -> Result<Manifest, FolderError> {
+    let path = dir.join(name);
     let damaged = |what: String| FolderError::from(Damage { file: path.clone(), what, affected: None });
     let bytes = match fs.read(&path, limits::MANIFEST_BYTES_MAX as u64) {
         Ok(bytes) => bytes,

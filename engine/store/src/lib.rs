@@ -21,6 +21,7 @@ mod seen;
 mod segment;
 mod series;
 mod snapshot;
+mod survey;
 mod verified;
 
 #[cfg(test)]
@@ -39,4 +40,5 @@ pub use head::{Head, Held, SeenBefore, Stored, Unsaved};
 pub use manifest::{FileEntry, IdRun, MANIFEST_VERSION, Manifest, StoredView};
 pub use segment::{Chunk, Contents, EncodedSegment, Segment};
 pub use snapshot::{OpenMinute, Rows, Snapshot, ViewSnapshot};
+pub use survey::{ManifestFound, StoreSurvey, survey};
 pub use tidewatch_model::{Fill, Measure, ViewMeta};
