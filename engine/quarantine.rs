@@ -123,7 +123,8 @@ impl Quarantine {
         }
         let report = format!("{name}.json");
         if !there.contains(&report) {
-            let text = serde_json::to_vec_pretty(&damage.report())?;
+            let mut text = serde_json::to_vec_pretty(&damage.report())?;
+            text.push(b'\n');
             self.put(&folder, &report, &mut |file| file.write_all(&text))?;
         }
         Ok(())

@@ -4,7 +4,7 @@
 use std::{path::PathBuf, sync::Arc};
 
 use anyhow::{Context, bail};
-use arrow::{array::AsArray, datatypes::TimestampMicrosecondType};
+use arrow::{array::AsArray, compute, datatypes::TimestampMicrosecondType};
 use tidewatch_alerts::RetryPolicy;
 use tidewatch_log::{FileSystem, LogError, Lost, Reader, Record, RecordKind, Schemas};
 use tidewatch_model::{EventTime, Lsn, Minute};
@@ -77,11 +77,15 @@ pub fn recover(
 
 /// Where records of the log are missing, and which minutes their events may have been of.
 #[derive(Default)]
-struct Gaps(Vec<Gap>);
+struct Gaps {
+    gaps: Vec<Gap>,
+    /// The oldest event of the newest record that has any.
+    oldest: Option<Minute>,
+}
 
 struct Gap {
     lost: Lost,
-    /// The watermark's before: what is older would have been late.
+    /// The watermark's before: what is older would have been late. In a replay, that of the oldest event just before.
     from: Option<Minute>,
     /// The newest of the events that came next.
     to: Option<Minute>,
@@ -89,21 +93,23 @@ struct Gap {
 
 impl Gaps {
     fn met(&mut self, lost: &Lost, watermark: Option<EventTime>) {
-        self.0.push(Gap { lost: lost.clone(), from: watermark.map(EventTime::minute), to: None });
+        let from = watermark.map(EventTime::minute).or(self.oldest);
+        self.gaps.push(Gap { lost: lost.clone(), from, to: None });
     }
 
     fn went_on(&mut self, record: &Record, stream: &Stream) {
-        let open = self.0.iter_mut().rev().take_while(|gap| gap.to.is_none());
-        if let Record::Events(events) = record {
-            let times = events.rows.column(stream.schema.event_time()).as_primitive_opt::<TimestampMicrosecondType>();
-            let newest = times.and_then(arrow::compute::max).map(|micros| EventTime::from_micros(micros).minute());
-            open.for_each(|gap| gap.to = newest.max(gap.from.filter(|_| newest.is_some())));
-        }
+        let Record::Events(events) = record else { return };
+        let times = events.rows.column(stream.schema.event_time()).as_primitive_opt::<TimestampMicrosecondType>();
+        let minute = |micros| EventTime::from_micros(micros).minute();
+        let Some(newest) = times.and_then(compute::max).map(minute) else { return };
+        self.oldest = times.and_then(compute::min).map(minute);
+        let open = self.gaps.iter_mut().rev().take_while(|gap| gap.to.is_none());
+        open.for_each(|gap| gap.to = gap.from.max(Some(newest)));
     }
 
     /// A damage of the log as it is told: what a checkpoint has is not missing for its sake.
     fn told(&self, lost: &Lost, next: Lsn, quarantine: &Quarantine) -> FoundDamage {
-        let gap = self.0.iter().find(|gap| (&gap.lost.file, gap.lost.offset) == (&lost.file, lost.offset));
+        let gap = self.gaps.iter().find(|gap| (&gap.lost.file, gap.lost.offset) == (&lost.file, lost.offset));
         let of_events = lost.kind.is_none_or(|kind| kind == RecordKind::Events);
         let minutes = gap.filter(|_| of_events).map_or((None, None), |gap| (gap.from, gap.to));
         let mut lost = lost.clone();

@@ -1,7 +1,7 @@
 //! The doctor over the disk of a small engine: it finds every flipped byte, changes nothing unless told to, and what it
 //! repairs is sound afterwards and serves every number as before.
 
-use std::{path::Path, sync::Arc, time::Duration};
+use std::{collections::BTreeMap, path::Path, process::Output, sync::Arc, time::Duration};
 
 use tidewatch::{
     doctor::{Action, Examination, Remedy, examine, repair},
@@ -10,7 +10,10 @@ use tidewatch::{
 use tidewatch_log::{Contained, Encoded, FileSystem, Journal, JournalTopic, LogConfig, MemFs, Record, Writer};
 use tidewatch_model::{EventTime, Lsn, ManualClock};
 
-use crate::flips::{LOG, STORE, plan, small_engine, started, with};
+use crate::{
+    flips::{LOG, STORE, plan, small_engine, started, with},
+    support::{Setup, output, tidewatch},
+};
 
 const DATA: &str = "/data";
 
@@ -184,4 +187,62 @@ fn a_lost_record_stays_a_fault_until_a_checkpoint_is_behind_it() {
     let (done, after) = repaired(&fs, &examination);
     assert_eq!((done, after.is_sound()), (Vec::new(), false));
     assert_eq!(fs.list(Path::new("/data/quarantine")).unwrap().len(), 2);
+}
+
+/// `tidewatch doctor` over the engine's data, to its end.
+async fn doctor(setup: &Setup, more: &[&str]) -> (i32, String) {
+    let mut command = tidewatch(["doctor", "--data-dir"]);
+    command.arg(setup.data()).args(more).current_dir(setup.folder.path());
+    let Output { status, stdout, stderr } = output(command).await;
+    (status.code().unwrap(), String::from_utf8(stdout).unwrap() + &String::from_utf8(stderr).unwrap())
+}
+
+fn files(dir: &Path) -> BTreeMap<String, Vec<u8>> {
+    let files = std::fs::read_dir(dir).unwrap().map(|file| file.unwrap());
+    let files = files.filter(|file| file.file_type().unwrap().is_file() && file.file_name() != "LOCK");
+    files.map(|file| (file.file_name().into_string().unwrap(), std::fs::read(file.path()).unwrap())).collect()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_real_engine_starts_over_a_damaged_log_and_says_what_is_missing() {
+    let setup = Setup::configured("[store]\ncheckpoint_interval = \"1h\"\n");
+    let engine = setup.start().await;
+    for (name, minute) in [("a", 0), ("b", 5), ("c", 10)] {
+        let event = |at: usize| format!("{name}-{at},2025-01-01T12:{minute:02}:{at:02}Z,approved\n");
+        let csv = "event_id,occurred_at,status\n".to_owned() + &(0..10).map(event).collect::<String>();
+        let file = setup.folder.write(&format!("{name}.csv"), &csv);
+        engine.replay(&file, &[]).await;
+    }
+    assert_eq!(engine.number("SELECT sum(transactions) FROM payments_by_status").await, 30);
+    engine.kill();
+    let log = setup.data().join("log/00000000000000000001.log");
+    let mut bytes = std::fs::read(&log).unwrap();
+    let at = bytes.windows(4).position(|text| text == b"b-0b").unwrap();
+    bytes[at] ^= 1;
+    std::fs::write(&log, bytes).unwrap();
+
+    let before = [setup.data(), setup.data().join("log"), setup.data().join("store")].map(|dir| files(&dir));
+    let (code, said) = doctor(&setup, &[]).await;
+    assert!(code == 3 && said.contains("is lost. It held events."), "{code}: {said}");
+    let after = [setup.data(), setup.data().join("log"), setup.data().join("store")].map(|dir| files(&dir));
+    assert!(before == after && !setup.data().join("quarantine").exists(), "the doctor changes nothing unless told to");
+
+    let engine = setup.start().await;
+    let (code, said) = doctor(&setup, &["--repair"]).await;
+    assert!(code == 1 && said.contains(&format!("in use by process {}", engine.pid())), "{code}: {said}");
+    assert_eq!(engine.number("SELECT sum(transactions) FROM payments_by_status").await, 20);
+    let missing = "SELECT kind, records, minute_from <= TIMESTAMP '2025-01-01T12:05:00Z' AS from_there,
+                   minute_to >= TIMESTAMP '2025-01-01T12:05:00Z' AS to_there, quarantined_as FROM damages";
+    let rows = engine.query(missing).await;
+    let [row] = &rows[..] else { panic!("{rows:?}") };
+    assert_eq!((&row["kind"], &row["records"]), (&"log".into(), &1.into()));
+    assert_eq!((&row["from_there"], &row["to_there"]), (&true.into(), &true.into()), "{row}");
+    assert!(setup.data().join(row["quarantined_as"].as_str().unwrap()).exists());
+    assert!(engine.terminate().await.success());
+
+    let (code, said) = doctor(&setup, &[]).await;
+    assert!(code == 0 && said.contains("the checkpoint has what was there"), "{code}: {said}");
+    let engine = setup.start().await;
+    assert_eq!(engine.query(missing).await, rows);
+    assert_eq!(engine.number("SELECT sum(transactions) FROM payments_by_status").await, 20);
 }

@@ -117,7 +117,8 @@ fn conclude(examination: &Examination, out: &mut dyn Write) -> io::Result<()> {
     let repairable = examination.findings.iter().filter(|finding| matches!(finding.remedy, Remedy::Repair(_))).count();
     let noun = if faults == 1 { "fault" } else { "faults" };
     match (faults, repairable) {
-        (0, _) => writeln!(out, "Sound: every byte is what was written."),
+        (0, _) if examination.findings.is_empty() => writeln!(out, "Sound: every byte is what was written."),
+        (0, _) => writeln!(out, "Sound: nothing that counts is missing."),
         (_, 0) => writeln!(out, "{faults} {noun}, none of which can be repaired here."),
         (_, _) => writeln!(
             out,

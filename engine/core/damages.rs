@@ -59,7 +59,7 @@ impl FoundDamage {
             "found_at": self.found_at.to_string(),
             "kind": self.part.text(),
             "file": self.file,
-            "offset": self.offset,
+            "at_byte": self.offset,
             "bytes": self.bytes,
             "view": self.of,
             "first_lsn": self.lsns.map(|(first, _)| first.0),
@@ -87,7 +87,7 @@ impl Core {
     fn is_noted(&self, damage: &FoundDamage) -> bool {
         self.tables.damages.batches().iter().any(|rows| {
             let files = rows.column_by_name("file").and_then(|files| files.as_string_opt::<i32>());
-            let offsets = rows.column_by_name("offset").and_then(|offsets| offsets.as_primitive_opt::<UInt64Type>());
+            let offsets = rows.column_by_name("at_byte").and_then(|offsets| offsets.as_primitive_opt::<UInt64Type>());
             let (Some(files), Some(offsets)) = (files, offsets) else { return false };
             let offset = |row: usize| offsets.is_valid(row).then(|| offsets.value(row));
             (0..rows.num_rows()).any(|row| files.value(row) == damage.file && offset(row) == damage.offset)

@@ -85,7 +85,7 @@ pub fn damages_schema() -> SchemaRef {
         ("found_at", time()),
         ("kind", DataType::Utf8),
         ("file", DataType::Utf8),
-        ("offset", DataType::UInt64),
+        ("at_byte", DataType::UInt64),
         ("bytes", DataType::UInt64),
         ("view", DataType::Utf8),
         ("first_lsn", DataType::UInt64),

@@ -129,9 +129,12 @@ impl Examiner<'_> {
     fn lost(&mut self, lost: &Lost, before: Lsn) {
         let place = format!("{}, {} bytes from byte {}", self.place(&lost.file), lost.bytes, lost.offset);
         let why = sentence(&lost.reason);
-        if lost.next <= before && lost.exact || lost.records() == Some(0) {
-            let kept = "no record is lost: the checkpoint has what was there, or only a header is hit".to_owned();
-            self.found(place, format!("{why}."), Remedy::NotNeeded(kept));
+        if !loses(lost, before) {
+            let kept = match lost.records() {
+                Some(0) => "no record is lost: those of this file are read under the damaged header",
+                _ => "no record is lost: the checkpoint has what was there",
+            };
+            self.found(place, format!("{why}."), Remedy::NotNeeded(kept.to_owned()));
             return;
         }
         let first = lost.first.max(before);
@@ -142,8 +145,9 @@ impl Examiner<'_> {
             None => format!("The records from {first} on are lost; how many there were cannot be known."),
         };
         let advice = format!(
-            "nothing else has these records. The engine starts all the same, serves everything else, keeps a copy in \
-             `quarantine/` and says in the table `damages` which minutes may lack something. {RESTORE}"
+            "nothing else here has these records. The engine starts all the same, serves everything else, keeps a copy in \
+             `quarantine/` and says in the table `damages` which minutes may lack something. Senders that still have \
+             the events can send them again under the same ids: what is counted already counts once. {RESTORE}"
         );
         self.found(place, format!("{why}. {gone}{held}"), Remedy::Impossible(advice));
     }
@@ -176,7 +180,9 @@ impl Examiner<'_> {
             );
             let remedy = match &store.next {
                 Some(_) => Remedy::Repair(Action::UseNextManifest),
-                None => from_log(format!("the log does not reach back to its first record. {RESTORE}")),
+                None => from_log(format!(
+                    "the log no longer has every record from the first on, so nothing can be built anew. {RESTORE}"
+                )),
             };
             self.found(self.place(&damage.file), what, remedy);
         }
@@ -186,10 +192,14 @@ impl Examiner<'_> {
                 self.found(self.place(&damage.file), what, remedy);
             }
             self.blobs(store, manifest, &from_log)?;
-            for name in &store.unnamed {
-                let what = "A checkpoint that was not finished left this file.";
-                let why = "no manifest names it; the next start removes it".to_owned();
-                self.found(format!("store/{name}"), what, Remedy::NotNeeded(why));
+            if let Some(one) = store.unnamed.first() {
+                let more = match store.unnamed.len() - 1 {
+                    0 => String::new(),
+                    more => format!(" and {more} more"),
+                };
+                let what = "The manifest names no such file: a checkpoint that was replaced or not finished left it.";
+                let why = "the next start removes it".to_owned();
+                self.found(format!("store/{one}{more}"), what, Remedy::NotNeeded(why));
             }
         }
         for name in &store.foreign {
@@ -231,7 +241,7 @@ impl Examiner<'_> {
     fn secret(&mut self, store: &StoreSurvey, log: Option<&Survey>) -> anyhow::Result<()> {
         let has_data =
             store.manifest().is_some_and(|manifest| !manifest.is_blank()) || log.is_some_and(|log| log.next > Lsn(1));
-        let restore = "Restore it from a backup before the next start; it cannot be made again";
+        let restore = "restore it from a backup before the next start; it cannot be made again";
         match id_secret::found(&**self.disk, self.data_dir).context("the secret cannot be examined")? {
             id_secret::Found::Whole => {}
             id_secret::Found::Missing if !has_data => {}
@@ -252,7 +262,7 @@ impl Examiner<'_> {
     fn names(&mut self) -> anyhow::Result<()> {
         let names =
             self.disk.list(self.data_dir).with_context(|| format!("cannot list {}", self.data_dir.display()))?;
-        let ours = ["LOCK", "RESTORING", id_secret::FILE_NAME, "id.part"];
+        let ours = ["LOCK", "RESTORING", "alerts.jsonl", id_secret::FILE_NAME, "id.part"];
         for name in names.into_iter().filter(|name| !ours.contains(&name.as_str())) {
             let why = "it is left alone".to_owned();
             self.found(name, "This file is none of the engine's.", Remedy::NotNeeded(why));
@@ -261,18 +271,30 @@ impl Examiner<'_> {
     }
 }
 
+/// Whether records are missing for the sake of a damage: those before `before` a checkpoint has.
+pub fn loses(lost: &Lost, before: Lsn) -> bool {
+    lost.records().is_none_or(|records| records > 0 && lost.next > before)
+}
+
 /// What a damaged file of the store takes away, and what can be done.
 fn stored(damage: &Damage, manifest: &Manifest, from_log: &dyn Fn(String) -> Remedy) -> (String, Remedy) {
     let why = sentence(&damage.what);
     let (Some((owner, segment)), Some(affected)) = (manifest.owner(&damage.file), damage.affected) else {
         let what = format!("{why}. It holds what the engine cannot do without, so the engine does not start.");
-        return (what, from_log(format!("the log does not reach back to its first record. {RESTORE}")));
+        return (
+            what,
+            from_log(format!(
+                "the log no longer has every record from the first on, so nothing can be built anew. {RESTORE}"
+            )),
+        );
     };
     let (oldest, newest) = affected.minutes;
     let (oldest, newest) = (oldest.start(), newest.start());
     if manifest.tables.contains_key(owner) {
         let what = format!("{why}. {} rows of the table `{owner}`, {oldest} to {newest}, are missing.", affected.rows);
-        return (what, Remedy::Repair(Action::DropTableSegment(segment.file.name.clone())));
+        let from_log = from_log(String::new());
+        let drop = Remedy::Repair(Action::DropTableSegment(segment.file.name.clone()));
+        return (what, if matches!(from_log, Remedy::Repair(_)) { from_log } else { drop });
     }
     let what = format!(
         "{why}. {} rows of the view `{owner}` are missing, so its minutes {oldest} to {newest} are not served: half a sum \
@@ -280,9 +302,8 @@ fn stored(damage: &Damage, manifest: &Manifest, from_log: &dyn Fn(String) -> Rem
         affected.rows
     );
     let otherwise = format!(
-        "the log does not reach back to record {}, from which these rows come. The file stays where it is, so that no \
-         minute is served in part. {RESTORE}",
-        segment.lsns.0
+        "the log no longer has every record from the first on, from which alone these rows could be made. The file stays \
+         where it is, so that no minute is served in part. {RESTORE}"
     );
     (what, from_log(otherwise))
 }

@@ -4,9 +4,10 @@ use std::{path::Path, sync::Arc};
 
 use anyhow::Context;
 use tidewatch_log::FileSystem;
+use tidewatch_model::Lsn;
 use tidewatch_store::{Folder, Manifest};
 
-use super::{Action, Examination};
+use super::{Action, Examination, examine::loses};
 use crate::quarantine::Quarantine;
 
 /// Repairs what can be repaired. Returns what was done; whether the folder is sound then, another examination says.
@@ -16,8 +17,9 @@ pub fn repair(
     examination: &Examination,
     quarantine: &Quarantine,
 ) -> anyhow::Result<Vec<Action>> {
+    let before = examination.store.manifest().map_or(Lsn(0), |manifest| manifest.applied.next());
     let lost = examination.log.iter().flat_map(|log| &log.lost);
-    lost.for_each(|lost| drop(quarantine.log(lost, (None, None))));
+    lost.filter(|lost| loses(lost, before)).for_each(|lost| drop(quarantine.log(lost, (None, None))));
     if let Some(manifest) = examination.store.manifest() {
         examination.store.damaged.iter().for_each(|damage| drop(quarantine.stored(damage, manifest)));
     }
