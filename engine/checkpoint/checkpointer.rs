@@ -26,8 +26,8 @@ use crate::{
 /// Between two attempts to write a checkpoint that the disk did not take.
 const RETRY: Duration = Duration::from_secs(5);
 
-/// Merges of segments after one checkpoint, and rows that they read, so that the next is not kept waiting for long: every
-/// view and table comes to its turn, and a few of the greatest merges.
+/// Merges of segments after one checkpoint, and rows that they read. A checkpoint that is handed in meanwhile comes after
+/// the merge that is under way, so that under full load there is one merge for each.
 const MERGES_MAX: usize = 64;
 const MERGED_ROWS_MAX: u64 = 4 * limits::MERGE_ROWS_MAX;
 
@@ -70,6 +70,7 @@ enum Runs {
     Steps {
         worker: Box<Worker>,
         waiting: Option<Job>,
+        merging: Merging,
     },
 }
 
@@ -99,7 +100,10 @@ impl Checkpointer {
         quarantine: Quarantine,
     ) -> Self {
         let worker = Box::new(Worker::new(checkpoints, log, metrics, condition, quarantine));
-        Self { progress: Arc::clone(&worker.progress), runs: Runs::Steps { worker, waiting: None } }
+        Self {
+            progress: Arc::clone(&worker.progress),
+            runs: Runs::Steps { worker, waiting: None, merging: Merging::default() },
+        }
     }
 
     /// Whether the next checkpoint can be handed in.
@@ -126,13 +130,20 @@ impl Checkpointer {
         }
     }
 
-    /// One attempt to write what waits, and its merges, on this thread. Returns whether there was anything to do; always
+    /// One attempt to write what waits, or else one merge, on this thread. Returns whether there was anything to do; always
     /// `false` where a thread does it.
     pub fn step(&mut self) -> bool {
-        let Runs::Steps { worker, waiting } = &mut self.runs else { return false };
-        let Some(job) = waiting.take() else { return false };
+        let Runs::Steps { worker, waiting, merging } = &mut self.runs else { return false };
+        let Some(job) = waiting.take() else {
+            let merges = merging.goes_on();
+            worker.merge(merging);
+            return merges;
+        };
         match worker.attempt(&job) {
-            Attempt::Written => worker.finish(job.saved.save),
+            Attempt::Written => {
+                worker.written(job.saved.save);
+                *merging = Merging::begun(job.saved.save);
+            }
             Attempt::Again => *waiting = Some(job),
             Attempt::Never => {}
         }
@@ -172,6 +183,25 @@ enum Attempt {
     Never,
 }
 
+/// How many merges may still follow a checkpoint.
+#[derive(Default)]
+struct Merging {
+    /// The number of the checkpoint's save.
+    save: u64,
+    merges_left: usize,
+    rows_left: u64,
+}
+
+impl Merging {
+    fn begun(save: u64) -> Self {
+        Self { save, merges_left: MERGES_MAX, rows_left: MERGED_ROWS_MAX }
+    }
+
+    fn goes_on(&self) -> bool {
+        self.merges_left > 0 && self.rows_left > 0
+    }
+}
+
 impl Worker {
     fn new(
         checkpoints: Checkpoints,
@@ -185,20 +215,38 @@ impl Worker {
 
     fn run(mut self, jobs: &Receiver<Job>) {
         while let Ok(job) = jobs.recv() {
-            loop {
-                match self.attempt(&job) {
-                    Attempt::Written => break,
-                    // Nothing is handed in while this is under way: the end of the channel is the engine's.
-                    Attempt::Again if matches!(jobs.recv_timeout(RETRY), Err(RecvTimeoutError::Timeout)) => {}
-                    Attempt::Again | Attempt::Never => return,
+            let mut next = Some(job);
+            let mut merging = Merging::default();
+            while next.is_some() || merging.goes_on() {
+                if let Some(job) = next.take() {
+                    if !self.write(&job, jobs) {
+                        return;
+                    }
+                    merging = Merging::begun(job.saved.save);
                 }
+                match jobs.try_recv() {
+                    Ok(job) => next = Some(job),
+                    Err(TryRecvError::Empty) => {}
+                    // The engine has ended; merges can wait for the next.
+                    Err(TryRecvError::Disconnected) => return,
+                }
+                self.merge(&mut merging);
             }
-            // Nothing is handed in before this one counts as written: if the channel has ended, so has the engine.
-            if matches!(jobs.try_recv(), Err(TryRecvError::Disconnected)) {
-                return;
-            }
-            self.finish(job.saved.save);
         }
+    }
+
+    /// Tries until the checkpoint is written. False where the engine has ended, or none can be written any more.
+    fn write(&mut self, job: &Job, jobs: &Receiver<Job>) -> bool {
+        loop {
+            match self.attempt(job) {
+                Attempt::Written => break,
+                // Nothing is handed in while this is under way: the end of the channel is the engine's.
+                Attempt::Again if matches!(jobs.recv_timeout(RETRY), Err(RecvTimeoutError::Timeout)) => {}
+                Attempt::Again | Attempt::Never => return false,
+            }
+        }
+        self.written(job.saved.save);
+        true
     }
 
     fn attempt(&mut self, job: &Job) -> Attempt {
@@ -229,12 +277,9 @@ impl Worker {
         }
     }
 
-    /// What follows a checkpoint that was written; the next may be handed in then.
-    fn finish(&mut self, save: u64) {
+    /// The next may be handed in.
+    fn written(&self, save: u64) {
         self.tell(save);
-        if self.merge() {
-            self.tell(save);
-        }
         self.progress.busy.store(false, Ordering::Release);
     }
 
@@ -246,20 +291,23 @@ impl Worker {
         *written = Some(Written { save, cold: self.checkpoints.cold(), damages });
     }
 
-    /// Whether anything was merged.
-    fn merge(&mut self) -> bool {
-        let (mut merges, mut rows) = (0, 0);
-        while self.merges && merges < MERGES_MAX && rows < MERGED_ROWS_MAX {
-            match self.checkpoints.compact() {
-                Ok(Some(read)) => (merges, rows) = (merges + 1, rows + read),
-                Ok(None) => break,
-                Err(error) => {
-                    self.merges = error.is_retryable();
-                    tracing::error!(%error, again = self.merges, "segments could not be merged; they are read as they are");
-                    break;
-                }
+    /// One merge, if one is due.
+    fn merge(&mut self, merging: &mut Merging) {
+        if !self.merges || !merging.goes_on() {
+            return *merging = Merging::default();
+        }
+        match self.checkpoints.compact() {
+            Ok(Some(read)) => {
+                merging.merges_left -= 1;
+                merging.rows_left = merging.rows_left.saturating_sub(read);
+                self.tell(merging.save);
+            }
+            Ok(None) => *merging = Merging::default(),
+            Err(error) => {
+                self.merges = error.is_retryable();
+                *merging = Merging::default();
+                tracing::error!(%error, again = self.merges, "segments could not be merged; they are read as they are");
             }
         }
-        merges > 0
     }
 }

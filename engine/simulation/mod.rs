@@ -477,6 +477,7 @@ impl Case {
             self.note(format_args!("it does not start: {error:#}"));
             return Ok(());
         }
-        check_damaged(self.world.engine()?, &self.clients)
+        let now = self.world.time.now();
+        check_damaged(self.world.engine()?, &self.clients, now)
     }
 }
