@@ -26,6 +26,13 @@ struct Stopped {
     checkpoints: Option<String>,
 }
 
+/// What can end for the life of the process.
+enum Part {
+    Log,
+    Views,
+    Checkpoints,
+}
+
 impl Condition {
     pub fn new(metrics: Arc<Metrics>) -> Self {
         for gauge in [
@@ -59,10 +66,7 @@ impl Condition {
             }
             return;
         }
-        let mut stopped = self.stopped();
-        if stopped.log.is_none() {
-            stopped.log = Some(error.to_string());
-            self.metrics.set(Gauge::LogStopped, 1.0);
+        if self.stop(Part::Log, error.to_string()) {
             tracing::error!(%error, "the engine takes no more events; questions are answered; restart it");
         }
     }
@@ -70,13 +74,15 @@ impl Condition {
     /// A minute could not be brought up to date, because older ones could not be read: what is in memory does not follow
     /// the log any more.
     pub fn stop_views(&self, reason: &str) {
-        let mut stopped = self.stopped();
-        if stopped.views.is_none() {
-            stopped.views =
-                Some(format!("the views have stopped: {reason}; the log has every event, restart the engine"));
-            self.metrics.set(Gauge::ViewsStopped, 1.0);
+        let told = format!("the views have stopped: {reason}; the log has every event, restart the engine");
+        if self.stop(Part::Views, told) {
             tracing::error!(reason, "the views have stopped: they do not follow the log any more; restart the engine");
         }
+    }
+
+    /// Asked for every record.
+    pub fn views_follow(&self) -> bool {
+        self.stopped().views.is_none()
     }
 
     pub fn views_stopped(&self) -> Option<String> {
@@ -85,13 +91,26 @@ impl Condition {
 
     /// No checkpoint can be written any more: the log grows, and the next start will take longer.
     pub fn checkpoints_stopped(&self, reason: &str) {
-        let mut stopped = self.stopped();
-        if stopped.checkpoints.is_none() {
-            stopped.checkpoints =
-                Some(format!("no checkpoint can be written any more; the log has everything, and grows: {reason}"));
-            self.metrics.set(Gauge::CheckpointsStopped, 1.0);
+        let told = format!("no checkpoint can be written any more; the log has everything, and grows: {reason}");
+        if self.stop(Part::Checkpoints, told) {
             tracing::error!(reason, "no checkpoint can be written any more; the log has everything, and grows");
         }
+    }
+
+    /// Keeps the first reason; true where it is that.
+    fn stop(&self, part: Part, reason: String) -> bool {
+        let mut stopped = self.stopped();
+        let (told, gauge) = match part {
+            Part::Log => (&mut stopped.log, Gauge::LogStopped),
+            Part::Views => (&mut stopped.views, Gauge::ViewsStopped),
+            Part::Checkpoints => (&mut stopped.checkpoints, Gauge::CheckpointsStopped),
+        };
+        if told.is_some() {
+            return false;
+        }
+        *told = Some(reason);
+        self.metrics.set(gauge, 1.0);
+        true
     }
 
     /// Whether all is well but for what passes; else what has stopped and what to do.

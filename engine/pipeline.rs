@@ -224,7 +224,7 @@ impl Pipeline {
         if matches!(record, Record::Advance(_)) {
             self.advancing = self.advancing.saturating_sub(1);
         }
-        if self.condition.views_stopped().is_some() {
+        if !self.condition.views_follow() {
             // The log has the record; the next start applies it to a state that is whole.
             return;
         }
@@ -368,7 +368,7 @@ impl Pipeline {
     /// Takes what is new since the last checkpoint, where there is any and the one before is written.
     fn checkpoint(&mut self) {
         // A state that is not whole is never written down.
-        let whole = self.condition.views_stopped().is_none();
+        let whole = self.condition.views_follow();
         if self.core.applied() == self.checkpointed.1 || !self.checkpoints.is_idle() || !whole {
             return;
         }

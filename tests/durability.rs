@@ -16,7 +16,7 @@ use tokio::task::JoinSet;
 
 use crate::{
     kills::{Client, OFTEN, check, finish, held, rounds},
-    support::{Setup, WebhookReceiver, now, seed, soon, until},
+    support::{REGIONS, Setup, WebhookReceiver, now, seed, soon, until},
 };
 
 #[tokio::test(flavor = "multi_thread")]
@@ -87,22 +87,6 @@ async fn a_changed_view_is_built_anew_from_the_raw_events() {
     assert_eq!(engine.number("SELECT sum(euros) AS n FROM by_kind").await, (0..80).sum::<i64>());
     assert_eq!(engine.number("SELECT sum(n) AS n FROM everything").await, 80);
 }
-
-/// Each minute has a region of its own, and each region raises an alert of its own.
-const REGIONS: [(&str, &str); 2] = [
-    (
-        "views/regions.sql",
-        "CREATE MATERIALIZED VIEW regions WITH (retention = '90 days') AS
-         SELECT date_trunc('minute', occurred_at) AS minute, region, sum(count) AS transactions
-         FROM transactions GROUP BY ALL",
-    ),
-    (
-        "rules/region-seen.sql",
-        "/*\nname = \"region-seen\"\nseverity = \"critical\"\nlookback = \"1 minute\"\nwarmup = \"0m\"\ncooldown = \"0m\"\n\
-         summary = \"{{ region }}: {{ value }}\"\n*/\n\
-         SELECT minute, region, transactions AS value FROM regions WHERE transactions > 0",
-    ),
-];
 
 #[tokio::test(flavor = "multi_thread")]
 async fn the_alerts_of_a_rule_that_is_gone_end_and_people_hear_of_it() {

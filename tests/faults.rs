@@ -10,7 +10,7 @@ use tonic::Code;
 use tonic_health::pb::{HealthCheckRequest, health_client::HealthClient};
 use tonic_types::StatusExt;
 
-use crate::support::{Engine, Setup, WebhookReceiver, get, now, post_json, program, until};
+use crate::support::{Engine, REGIONS, Setup, WebhookReceiver, get, now, post_json, program, until};
 
 /// An engine over a disk that forgets what is not synced and fails as it is told.
 struct Site {
@@ -189,22 +189,6 @@ async fn checkpoints_wait_for_a_fault_to_pass_and_stop_after_a_failed_fsync() {
     assert_eq!(get(&engine.url("/-/ready")).await.0, 200);
     assert_eq!(counted(&engine).await, number);
 }
-
-/// Each region that is seen in a minute raises an alert of its own.
-const REGIONS: [(&str, &str); 2] = [
-    (
-        "views/regions.sql",
-        "CREATE MATERIALIZED VIEW regions WITH (retention = '90 days') AS
-         SELECT date_trunc('minute', occurred_at) AS minute, region, sum(count) AS transactions
-         FROM transactions GROUP BY ALL",
-    ),
-    (
-        "rules/region-seen.sql",
-        "/*\nname = \"region-seen\"\nseverity = \"critical\"\nlookback = \"1 minute\"\nwarmup = \"0m\"\ncooldown = \"0m\"\n\
-         summary = \"{{ region }}: {{ value }}\"\n*/\n\
-         SELECT minute, region, transactions AS value FROM regions WHERE transactions > 0",
-    ),
-];
 
 #[tokio::test(flavor = "multi_thread")]
 async fn an_alert_that_could_not_be_journalled_is_told_when_the_disk_is_back() {

@@ -22,6 +22,22 @@ pub fn now() -> EventTime {
     tidewatch::clock::SystemClock.now()
 }
 
+/// A view and a rule as query files. Each region that is seen in a minute raises an alert of its own.
+pub const REGIONS: [(&str, &str); 2] = [
+    (
+        "views/regions.sql",
+        "CREATE MATERIALIZED VIEW regions WITH (retention = '90 days') AS
+         SELECT date_trunc('minute', occurred_at) AS minute, region, sum(count) AS transactions
+         FROM transactions GROUP BY ALL",
+    ),
+    (
+        "rules/region-seen.sql",
+        "/*\nname = \"region-seen\"\nseverity = \"critical\"\nlookback = \"1 minute\"\nwarmup = \"0m\"\ncooldown = \"0m\"\n\
+         summary = \"{{ region }}: {{ value }}\"\n*/\n\
+         SELECT minute, region, transactions AS value FROM regions WHERE transactions > 0",
+    ),
+];
+
 /// A whole number from the environment, where it is set.
 pub fn number(variable: &str) -> Option<u64> {
     let text = std::env::var(variable).ok()?;
