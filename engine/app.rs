@@ -154,7 +154,7 @@ impl Running {
         let grpc_listener = listen(config.grpc_address, "grpc.address").await?;
         let http_listener = listen(config.http_address, "http.address").await?;
         let (grpc, http) = (grpc_listener.local_addr()?, http_listener.local_addr()?);
-        lock.announce(&http.to_string())?;
+        lock.announce(&http.to_string(), &grpc.to_string())?;
         let id_key = id_key(&config.data_dir)?;
 
         let seams = Seams {

@@ -20,8 +20,8 @@ use tidewatch_rules::{Outcome, PremiseError, RuleLimits, RuleSet};
 use tidewatch_serve::{
     Engine,
     engine::{
-        Acknowledgement, Answer, Evaluation, OpenedSession, Parameter, Premise, QueryError, Question, Receipt, Refusal,
-        Sample, Selection, Series, SessionRequest, SessionSummary, Submission, Verdict,
+        Acknowledgement, Answer, BackupNews, Evaluation, OpenedSession, Parameter, Premise, QueryError, Question,
+        Receipt, Refusal, Sample, Selection, Series, SessionRequest, SessionSummary, Submission, Verdict,
     },
     report::{AlertReport, Counter, RuleReport, Status},
     select,
@@ -30,6 +30,7 @@ use tokio::sync::{Semaphore, oneshot};
 use tracing::Instrument;
 
 use crate::{
+    backups::Backups,
     condition::Condition,
     pipeline::{Answer as Applied, Event, Inbox, QUESTIONS_MAX, session_of},
     published::Board,
@@ -64,6 +65,7 @@ pub struct Front {
     /// Replay sessions that were opened since the start and have not ended, and when.
     pub sessions: Mutex<BTreeMap<SessionId, EventTime>>,
     pub started_at: tidewatch_model::EventTime,
+    pub backups: Backups,
 }
 
 impl Front {
@@ -392,6 +394,10 @@ impl Engine for Front {
             .into_iter()
             .map(|series| Series { labels: series.labels, samples: series.samples.into_iter().map(sample).collect() });
         Ok(converted.collect())
+    }
+
+    async fn back_up(&self, to: String) -> Result<BackupNews, Refusal> {
+        self.backups.begin(to)
     }
 }
 

@@ -9,10 +9,9 @@ use std::{
 };
 
 use ring::rand::{SecureRandom, SystemRandom};
+pub use tidewatch_backup::ID_KEY as FILE_NAME;
 use tidewatch_log::FileSystem;
 use tidewatch_serve::IdKey;
-
-pub const FILE_NAME: &str = "id.key";
 
 #[derive(Debug, thiserror::Error)]
 pub enum IdSecretError {

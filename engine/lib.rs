@@ -2,6 +2,7 @@
 //! front of it, and the commands. The binary is one call into this.
 
 pub mod app;
+pub mod backups;
 pub mod checkpoint;
 pub mod cli;
 pub mod clock;

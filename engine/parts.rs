@@ -16,6 +16,7 @@ use tidewatch_store::Folder;
 use tokio::sync::Semaphore;
 
 use crate::{
+    backups::Backups,
     checkpoint::{Checkpointer, Checkpoints},
     condition::Condition,
     config::{self, Config, Severities},
@@ -80,6 +81,7 @@ impl Parts {
         recovery::report(folder.findings());
         let manifest = folder.manifest();
         let in_checkpoint = manifest.applied;
+        let pins = folder.pins().clone();
         let log_config = LogConfig {
             durability: durability(config.log.durability),
             segment_bytes: config.log.segment_bytes,
@@ -161,6 +163,15 @@ impl Parts {
         };
         pipeline.resume();
 
+        let backups = Backups {
+            disk: found.disk,
+            data_dir: config.data_dir.clone(),
+            pins,
+            log: Arc::clone(&log),
+            log_id: found.id,
+            clock: Arc::clone(&clock),
+            at_once: Arc::new(Semaphore::new(1)),
+        };
         let front = Arc::new(Front {
             schema: Arc::clone(&plan.stream.schema),
             log: Arc::clone(&log),
@@ -184,6 +195,7 @@ impl Parts {
             partitions: config.log.partitions,
             sessions: std::sync::Mutex::default(),
             started_at,
+            backups,
         });
         Ok(Self { front, log, pipeline, events, inbox, dispatcher: dispatcher_task })
     }

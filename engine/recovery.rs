@@ -6,7 +6,7 @@ use std::{path::PathBuf, sync::Arc};
 use anyhow::{Context, bail};
 use arrow::{array::AsArray, compute, datatypes::TimestampMicrosecondType};
 use tidewatch_alerts::RetryPolicy;
-use tidewatch_log::{FileSystem, LogError, Lost, Reader, Record, RecordKind, Schemas};
+use tidewatch_log::{DecodeError, FileSystem, LogError, Lost, Reader, Record, RecordKind, Schemas};
 use tidewatch_model::{EventTime, Lsn, Minute};
 use tidewatch_store::{Findings, Folder};
 use tidewatch_views::Stream;
@@ -129,6 +129,10 @@ impl Gaps {
 fn understood<T>(record: Result<T, LogError>) -> anyhow::Result<Option<T>> {
     match record {
         Ok(record) => Ok(Some(record)),
+        // Left out, it would be missing from the next checkpoint as well.
+        Err(error @ LogError::Undecodable { source: DecodeError::Newer { .. }, .. }) => {
+            Err(error).context("the log cannot be read; nothing was changed")
+        }
         Err(error @ LogError::Undecodable { .. }) => {
             tracing::error!(%error, "a record of the log is left out: it is not understood");
             Ok(None)

@@ -49,7 +49,7 @@ pub fn rounds(unless_told: u32) -> u32 {
 }
 
 /// Everything that can be read of what the engine keeps. Two readings of the same state are equal.
-async fn everything(engine: &Engine) -> BTreeMap<&'static str, Vec<String>> {
+pub async fn everything(engine: &Engine) -> BTreeMap<&'static str, Vec<String>> {
     let mut tables = BTreeMap::new();
     for (table, sql) in [
         (

@@ -1,6 +1,7 @@
 //! The integration tests: one binary, because linking it is slow. Each module tests one promise.
 
 mod alerts;
+mod backups;
 mod decoders;
 mod doctor;
 mod durability;
@@ -9,6 +10,7 @@ mod flips;
 mod full_disk;
 mod hostile;
 mod kills;
+mod one_writer;
 mod prometheus;
 mod real_data;
 mod simulation;

@@ -254,7 +254,7 @@ impl Worker {
         // A checkpoint must not know records that a crash of the machine would take from the log: their numbers
         // would be given again.
         let synced = self.log.sync().map_err(|error| (error.to_string(), error.is_retryable()));
-        let written = synced.and_then(|()| {
+        let written = synced.and_then(|_| {
             let written = self.checkpoints.write(&job.saved, &job.rest);
             written.map_err(|error| (error.to_string(), error.is_retryable()))
         });
@@ -262,7 +262,7 @@ impl Worker {
         match written {
             Ok(()) => {
                 self.metrics.checkpointed(job.saved.applied);
-                self.log.forget_before(job.saved.applied.next());
+                self.log.forget_before(self.checkpoints.log_from());
                 Attempt::Written
             }
             Err((error, retryable)) => {

@@ -20,8 +20,8 @@ pub enum StateFileError {
     #[error("it begins with {found:02x?} where {expected:02x?} should stand: it is another file")]
     Magic { expected: [u8; 8], found: Vec<u8> },
     #[error(
-        "it was written by a newer Tidewatch (format {found}; this one reads up to {known}): use that version, or restore \
-         a backup made before the upgrade"
+        "it was written by a newer Tidewatch (format {found}; this one reads up to {known}): upgrade tidewatch, or \
+         restore a backup made before that"
     )]
     Newer { found: u8, known: u8 },
     #[error("its description is not understood: {0}")]

@@ -67,6 +67,11 @@ impl Checkpoints {
         found.iter().map(|damage| quarantine.stored(damage, &manifest)).collect()
     }
 
+    /// The first record of the log that a start, or who copies a checkpoint, still needs.
+    pub fn log_from(&self) -> Lsn {
+        self.folder.pins().log_from()
+    }
+
     /// When this returns, a restart needs no record of the log up to `saved.applied`.
     pub fn write(&mut self, saved: &SavedCore, rest: &Rest) -> Result<(), CheckpointError> {
         let before = self.folder.manifest();

@@ -14,7 +14,7 @@ use std::{
 };
 
 use anyhow::{Context, bail};
-use tidewatch_log::StdFs;
+use tidewatch_log::{DataFolderLock, StdFs};
 use tidewatch_model::{Clock, EventTime, Minute, Span};
 use tidewatch_traffic::{Incident, Profile, Schedule, Traffic};
 
@@ -64,6 +64,8 @@ pub async fn run(args: Args) -> anyhow::Result<ExitCode> {
     }
     let data = loaded.config.data_dir.clone();
     if data.join("log").exists() {
+        // Whoever uses the folder is named first.
+        drop(DataFolderLock::acquire(&data)?);
         bail!(
             "the folder {} holds data already; a demo needs an empty one: name another with --data-dir",
             data.display()

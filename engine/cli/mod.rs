@@ -1,11 +1,14 @@
 //! The command line: one file per command. A command returns its exit code or one error; here that
 //! error becomes the text that a person reads.
 
+mod backup;
 mod config;
 mod demo;
 mod doctor;
+mod moving;
 mod query;
 mod replay;
+mod restore;
 mod rules;
 mod serve;
 mod server;
@@ -48,6 +51,8 @@ pub struct Cli {
 enum Command {
     Serve(serve::Args),
     Demo(demo::Args),
+    Backup(backup::Args),
+    Restore(restore::Args),
     Rules(rules::Args),
     /// Checks the configuration and shows each setting with the place that it comes from.
     Config(config::Args),
@@ -65,6 +70,8 @@ impl Cli {
         match self.command {
             Command::Serve(args) => return runtime()?.block_on(serve::run(args)),
             Command::Demo(args) => return runtime()?.block_on(demo::run(args)),
+            Command::Backup(args) => return runtime()?.block_on(backup::run(args)),
+            Command::Restore(args) => return runtime()?.block_on(restore::run(args)),
             Command::Rules(args) => return rules::run(&args, &mut io::stdout().lock()),
             Command::Config(args) => config::run(&args, &mut io::stdout().lock())?,
             Command::Simulate(args) => simulate::run(args)?,

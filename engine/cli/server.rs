@@ -21,16 +21,19 @@ impl ServerArgs {
     pub async fn connect(&self) -> anyhow::Result<Channel> {
         let named = self.server.clone().or_else(|| std::env::var(VARIABLE).ok().filter(|server| !server.is_empty()));
         let server = named.unwrap_or_else(|| DEFAULT.to_owned());
-        let url = if server.contains("://") { server.clone() } else { format!("http://{server}") };
-        let endpoint = Endpoint::from_shared(url)
-            .with_context(|| format!("`{server}` is not an address; write for example {DEFAULT}"))?
-            .connect_timeout(CONNECT_WITHIN)
-            .tcp_nodelay(true);
-        endpoint.connect().await.with_context(|| {
+        endpoint(&server)?.connect().await.with_context(|| {
             format!(
                 "no engine answers at {server}; start one with `tidewatch serve --config FILE` or `tidewatch demo`, \
                  or name another with --server"
             )
         })
     }
+}
+
+/// A gRPC address that nobody has connected to yet.
+pub fn endpoint(server: &str) -> anyhow::Result<Endpoint> {
+    let url = if server.contains("://") { server.to_owned() } else { format!("http://{server}") };
+    let endpoint = Endpoint::from_shared(url)
+        .with_context(|| format!("`{server}` is not an address; write for example {DEFAULT}"))?;
+    Ok(endpoint.connect_timeout(CONNECT_WITHIN).tcp_nodelay(true))
 }

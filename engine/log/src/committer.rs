@@ -74,8 +74,9 @@ impl Log {
         self.queue.forget_before(lsn);
     }
 
-    /// Waits until everything that was appended before survives a crash of the machine, whatever the durability.
-    pub fn sync(&self) -> Result<(), LogError> {
+    /// Waits until everything that was appended before survives a crash of the machine, whatever the durability. Gives the
+    /// newest record that does.
+    pub fn sync(&self) -> Result<Lsn, LogError> {
         let (answer, synced) = sync_channel(1);
         self.queue.sync(answer);
         while self.step() {}
@@ -163,7 +164,7 @@ impl Committer {
             self.commit(work.records);
         }
         for waiting in work.syncs {
-            let synced = self.writer.sync();
+            let synced = self.writer.sync().map(|()| self.writer.durable());
             if let Err(error) = &synced {
                 self.observer.failed(error);
             }

@@ -48,7 +48,7 @@ pub enum LogError {
 
     /// A later version of the engine wrote this.
     #[error(
-        "{what} was written by a newer Tidewatch (format {found}; this one reads up to {known}): use that version, or restore a backup made before the upgrade"
+        "{what} was written by a newer Tidewatch (format {found}; this one reads up to {known}): upgrade tidewatch, or restore a backup made before that"
     )]
     Newer { what: String, found: u32, known: u32 },
 
@@ -109,6 +109,6 @@ pub enum DecodeError {
     #[error("column `{column}` of stream `{stream}`: {what}")]
     Column { stream: String, column: String, what: String },
     /// A kind of record, or a layout of one, that a later version added.
-    #[error("kind {kind} with layout {layout} was written by a newer Tidewatch")]
+    #[error("kind {kind} with layout {layout} was written by a newer Tidewatch: upgrade tidewatch")]
     Newer { kind: u8, layout: u8 },
 }

@@ -32,6 +32,11 @@ pub trait FileSystem: Send + Sync + fmt::Debug {
     /// of the machine only after `sync_dir`.
     fn create(&self, path: &Path) -> io::Result<Box<dyn WriteFile>>;
 
+    /// The same, for what only the owner of the process may read.
+    fn create_private(&self, path: &Path) -> io::Result<Box<dyn WriteFile>> {
+        self.create(path)
+    }
+
     /// Opens an existing file so that writes go to its end.
     fn append(&self, path: &Path) -> io::Result<Box<dyn WriteFile>>;
 

@@ -8,6 +8,7 @@ mod durability;
 mod encoded;
 mod error;
 mod events;
+mod extent;
 mod frame;
 pub mod fs;
 mod lock;
@@ -31,8 +32,9 @@ pub use committer::Log;
 pub use durability::Durability;
 pub use encoded::Encoded;
 pub use error::{Damage, DecodeError, LogError};
+pub use extent::{Extent, SegmentExtent};
 pub use fs::{FailingFs, Fate, Fault, FileSystem, ForgetfulFs, MemFs, ReadFile, StdFs, WriteFile, out_of_handles};
-pub use lock::{DataFolderLock, LockError};
+pub use lock::{DataFolderLock, LOCK, LockError, RESTORING};
 pub use lost::Lost;
 pub use observer::{Commit, Observer, Unobserved};
 pub use queue::Then;
@@ -42,6 +44,6 @@ pub use record::{
     SessionOpened,
 };
 pub use recovery::Recovered;
-pub use segment::FORMAT_VERSION;
+pub use segment::{FORMAT_VERSION, is_segment};
 pub use survey::{Contained, Cut, Survey, Tail, survey};
 pub use writer::{LogConfig, Writer};

@@ -1,5 +1,6 @@
 //! One process per data folder: a locked file that names its holder. The lock is the operating
-//! system's and ends with the process, however that ends. It never waits.
+//! system's and ends with the process, however that ends. It never waits. A folder into which a restore
+//! did not bring everything is nobody's.
 
 use std::{
     fs::{File, OpenOptions, TryLockError},
@@ -7,7 +8,11 @@ use std::{
     path::{Path, PathBuf},
 };
 
-const FILE_NAME: &str = "LOCK";
+/// The locked file.
+pub const LOCK: &str = "LOCK";
+
+/// Stands in a folder from before the first file of a restore until after its last.
+pub const RESTORING: &str = "RESTORING";
 
 /// More than a holder ever writes.
 const HOLDER_BYTES_MAX: u64 = 1_024;
@@ -27,7 +32,21 @@ pub enum LockError {
         .dir.display(),
         .address.as_deref().map(|address| format!(" (serving at {address})")).unwrap_or_default()
     )]
-    Held { dir: PathBuf, pid: String, address: Option<String> },
+    Held {
+        dir: PathBuf,
+        pid: String,
+        /// Where the holder is looked at with a browser.
+        address: Option<String>,
+        /// Where the holder takes commands (gRPC).
+        commands: Option<String>,
+    },
+
+    /// What is there is a part of a backup.
+    #[error(
+        "a restore into the data folder {} was not finished, so what is there is only a part: remove the folder and restore \
+         again", .0.display()
+    )]
+    HalfRestored(PathBuf),
 
     #[error("could not {action} {}: {source}; check that the folder exists on a disk that can be written", .path.display())]
     Io { action: &'static str, path: PathBuf, source: io::Error },
@@ -41,7 +60,7 @@ impl DataFolderLock {
             move |source| LockError::Io { action, path, source }
         };
         std::fs::create_dir_all(dir).map_err(io_error("make the data folder", dir))?;
-        let path = dir.join(FILE_NAME);
+        let path = dir.join(LOCK);
         let mut file = OpenOptions::new()
             .read(true)
             .write(true)
@@ -54,18 +73,23 @@ impl DataFolderLock {
             Err(TryLockError::WouldBlock) => return Err(held(dir, &mut file)),
             Err(TryLockError::Error(source)) => return Err(io_error("lock", &path)(source)),
         }
+        let restoring = dir.join(RESTORING);
+        if restoring.try_exists().map_err(io_error("look for", &restoring))? {
+            return Err(LockError::HalfRestored(dir.to_owned()));
+        }
         let mut lock = Self { file, path };
-        lock.write(None)?;
+        lock.write("", "")?;
         Ok(lock)
     }
 
-    /// Writes down where the holder can be reached, for the error that a second process shows.
-    pub fn announce(&mut self, address: &str) -> Result<(), LockError> {
-        self.write(Some(address))
+    /// Writes down where the holder can be reached: for the error that a second process shows, and for who asks the
+    /// holder for what only it can do.
+    pub fn announce(&mut self, address: &str, commands: &str) -> Result<(), LockError> {
+        self.write(address, commands)
     }
 
-    fn write(&mut self, address: Option<&str>) -> Result<(), LockError> {
-        let text = format!("{}\n{}\n", std::process::id(), address.unwrap_or_default());
+    fn write(&mut self, address: &str, commands: &str) -> Result<(), LockError> {
+        let text = format!("{}\n{address}\n{commands}\n", std::process::id());
         self.file
             .set_len(0)
             .and_then(|()| self.file.rewind())
@@ -81,8 +105,8 @@ fn held(dir: &Path, file: &mut File) -> LockError {
     if (&*file).take(HOLDER_BYTES_MAX).read_to_string(&mut text).is_err() {
         text.clear();
     }
-    let mut lines = text.lines();
-    let pid = lines.next().filter(|pid| !pid.is_empty()).unwrap_or("(unknown)").to_owned();
-    let address = lines.next().filter(|address| !address.is_empty()).map(str::to_owned);
-    LockError::Held { dir: dir.to_owned(), pid, address }
+    let mut lines = text.lines().map(|line| Some(line.to_owned()).filter(|line| !line.is_empty()));
+    let mut line = || lines.next().flatten();
+    let pid = line().unwrap_or_else(|| "(unknown)".to_owned());
+    LockError::Held { dir: dir.to_owned(), pid, address: line(), commands: line() }
 }

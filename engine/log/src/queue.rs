@@ -42,8 +42,8 @@ impl Drop for Answer {
     }
 }
 
-/// Hears how a sync went.
-pub(crate) type Synced = SyncSender<Result<(), LogError>>;
+/// Hears how a sync went, and up to which record.
+pub(crate) type Synced = SyncSender<Result<Lsn, LogError>>;
 
 /// What the commit thread takes at once.
 #[derive(Default)]

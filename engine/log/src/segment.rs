@@ -82,6 +82,11 @@ pub(crate) fn file_name(first: Lsn) -> String {
     format!("{first:020}{SUFFIX}", first = first.0)
 }
 
+/// Whether a file of this name is a segment.
+pub fn is_segment(name: &str) -> bool {
+    parse_file_name(name).is_some()
+}
+
 /// The first record of the segment with this name; `None` for files that are none of the log's.
 pub(crate) fn parse_file_name(name: &str) -> Option<Lsn> {
     let digits = name.strip_suffix(SUFFIX)?;

@@ -219,3 +219,20 @@ pub const MANIFEST_BYTES_MAX: usize = 64 << 20;
 /// Entries of journals that wait while the log cannot be written. At the limit: news of deliveries is dropped, which can
 /// only mean a delivery too many after the next start, with the same key.
 pub const JOURNAL_ENTRIES_WAITING_MAX: usize = 65_536;
+
+/// Bytes of one part of a backup's object: what is sent at once. A greater object is sent in several parts.
+pub const BACKUP_PART_BYTES: usize = 8 << 20;
+
+/// Objects of a backup that are sent at once, each with a part in memory. Beyond it they wait their turn.
+pub const BACKUP_OBJECTS_IN_FLIGHT: usize = 4;
+
+/// Times that an object is sent or fetched before the backup or the restore is given up, beside what the client of the
+/// object store tries by itself.
+pub const BACKUP_ATTEMPTS: u32 = 4;
+
+/// Bytes of a backup's descriptor: it names what the manifest names, and the log. At the limit: the backup is refused.
+pub const BACKUP_DESCRIPTOR_BYTES_MAX: usize = 2 * MANIFEST_BYTES_MAX;
+
+/// Backups at one target, of which every listing holds the names: eleven years of hourly ones. At the limit: neither a
+/// listing nor a further backup, until old ones are removed.
+pub const BACKUPS_MAX: usize = 100_000;

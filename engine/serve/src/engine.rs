@@ -47,6 +47,32 @@ pub trait Engine: Send + Sync + 'static {
 
     /// Series in the order of their labels, for Prometheus.
     async fn series(&self, selection: Selection) -> Result<Vec<Series>, QueryError>;
+
+    /// Copies the engine's data to an object store. Dropping the answer gives the backup up.
+    async fn back_up(&self, to: String) -> Result<BackupNews, Refusal>;
+}
+
+/// How far a backup is, again and again; the last has `done`, or is why there is none.
+pub type BackupNews = BoxStream<'static, Result<BackupProgress, Refusal>>;
+
+/// How far a backup is.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct BackupProgress {
+    pub objects: u64,
+    pub bytes: u64,
+    pub objects_done: u64,
+    pub bytes_done: u64,
+    /// What was not at the target before.
+    pub bytes_sent: u64,
+    pub done: Option<BackupDone>,
+}
+
+/// A backup that is whole.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct BackupDone {
+    pub id: String,
+    /// The newest record that it contains.
+    pub last: Lsn,
 }
 
 /// Ends when the batch is as durable as the log's configured level says.

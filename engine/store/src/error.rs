@@ -30,7 +30,7 @@ pub enum FolderError {
 
     /// A later version of the engine wrote this.
     #[error(
-        "{what} was written by a newer Tidewatch (format {found}; this one reads up to {known}): use that version, or restore a backup made before the upgrade"
+        "{what} was written by a newer Tidewatch (format {found}; this one reads up to {known}): upgrade tidewatch, or restore a backup made before that"
     )]
     Newer { what: String, found: u32, known: u32 },
 

@@ -15,6 +15,7 @@ use crate::{
     files::Files,
     manifest::{FileEntry, MANIFEST_VERSION, Manifest, ManifestFault},
     name::{self, Kind, MANIFEST, MANIFEST_PART},
+    pins::Pins,
     segment::{Contents, EncodedSegment, Segment},
 };
 
@@ -34,6 +35,8 @@ pub struct Folder {
     files: Files,
     /// In force.
     manifest: Arc<Manifest>,
+    /// The same, for other threads.
+    pins: Pins,
     /// Replaced, but still held by readers.
     replaced: Vec<Arc<Manifest>>,
     /// Files that no manifest in force names, and that were not removed yet.
@@ -64,11 +67,13 @@ impl Folder {
         let after_last = numbers.max().map(|number| number.saturating_add(1));
         let made = manifest.is_some();
         let mut manifest = manifest.unwrap_or_default();
+        let in_force = Arc::new(manifest.clone());
         let mut folder = Self {
             files: Files::new(fs, dir),
             // Also of files that could not be removed, no name is given again.
             next_file: manifest.next_file.max(after_last.unwrap_or_default()),
-            manifest: Arc::new(manifest.clone()),
+            pins: Pins::new(Arc::clone(&in_force)),
+            manifest: in_force,
             replaced: Vec::new(),
             leaving: BTreeSet::new(),
             fresh: BTreeSet::new(),
@@ -123,6 +128,11 @@ impl Folder {
         Arc::clone(&self.manifest)
     }
 
+    /// For who copies the folder on another thread.
+    pub fn pins(&self) -> &Pins {
+        &self.pins
+    }
+
     /// For readers on other threads.
     pub fn files(&self) -> &Files {
         &self.files
@@ -172,6 +182,7 @@ impl Folder {
         self.replace_manifest(&manifest)?;
         let manifest = Arc::new(manifest);
         let before = std::mem::replace(&mut self.manifest, Arc::clone(&manifest));
+        self.pins.replaced(&manifest);
         let kept: BTreeSet<&str> = manifest.files().map(|(file, _)| file.name.as_str()).collect();
         let written = std::mem::take(&mut self.fresh).into_iter().chain(std::mem::take(&mut self.unsure));
         let gone = before.files().map(|(file, _)| file.name.clone()).chain(written);

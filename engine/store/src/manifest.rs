@@ -142,8 +142,8 @@ impl Manifest {
         Ok(())
     }
 
-    /// The manifest's file.
-    pub(crate) fn encode(&self) -> Result<Vec<u8>, String> {
+    /// The bytes of the manifest's file.
+    pub fn encode(&self) -> Result<Vec<u8>, String> {
         let body = serde_json::to_vec(self).map_err(|error| error.to_string())?;
         if body.len() > limits::MANIFEST_BYTES_MAX - HEADER_BYTES {
             return Err(format!(

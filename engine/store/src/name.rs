@@ -1,7 +1,7 @@
 //! The names of the store's files: what a file is for, a number that is never given twice, and its kind. It opens nothing.
 
 /// The manifest in force.
-pub(crate) const MANIFEST: &str = "MANIFEST";
+pub const MANIFEST: &str = "MANIFEST";
 
 /// A manifest that is being written.
 pub(crate) const MANIFEST_PART: &str = "MANIFEST.part";
@@ -44,6 +44,11 @@ pub(crate) fn number_of(name: &str, kind: Kind) -> Option<u64> {
         return None;
     }
     digits.parse().ok()
+}
+
+/// Whether this is the name of a file that a manifest can name.
+pub fn is_file(name: &str) -> bool {
+    number(name).is_some()
 }
 
 /// The number of a file of either kind.

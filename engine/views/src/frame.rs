@@ -28,8 +28,8 @@ pub const FRAME_FORMAT_KEY: &str = "tidewatch.frame";
 #[derive(Debug, thiserror::Error)]
 pub enum FrameError {
     #[error(
-        "view `{view}`: a frame is of format {found} and this version reads format {known}: use the version that wrote it, \
-         or a newer one",
+        "view `{view}`: a frame is of format {found} and this version reads format {known}: upgrade tidewatch to the \
+         version that wrote it",
         known = FRAME_FORMAT
     )]
     Format { view: String, found: String },

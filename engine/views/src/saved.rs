@@ -75,8 +75,8 @@ pub struct SavedOperator {
 
 #[derive(Debug, thiserror::Error)]
 pub enum RestoreError {
-    #[error("the operator's state is of format {found} and this version reads format {known}: use the version that wrote \
-             it, or a newer one", known = STATE_FORMAT)]
+    #[error("the operator's state is of format {found} and this version reads format {known}: upgrade tidewatch to the \
+             version that wrote it", known = STATE_FORMAT)]
     Format { found: u32 },
     #[error("open rows of view `{view}` cannot be taken back: {reason}; rebuild the view from the log")]
     View { view: String, reason: String },

@@ -2,6 +2,7 @@
 
 mod codec;
 mod committing;
+mod copying;
 mod crashes;
 mod damage;
 mod forgetful;

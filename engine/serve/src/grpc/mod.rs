@@ -1,5 +1,6 @@
 //! The gRPC server: which services there are, and how they start and stop.
 
+mod admin;
 mod ingest;
 mod query;
 mod rules;
@@ -22,8 +23,8 @@ use crate::{
     proto::{
         DESCRIPTORS,
         tidewatch::v1::{
-            alerts_server::AlertsServer, ingest_server::IngestServer, query_server::QueryServer,
-            rules_server::RulesServer,
+            admin_server::AdminServer, alerts_server::AlertsServer, ingest_server::IngestServer,
+            query_server::QueryServer, rules_server::RulesServer,
         },
     },
 };
@@ -77,7 +78,8 @@ pub async fn serve_grpc(
         .add_service(IngestServer::new(service.clone()).max_decoding_message_size(limits::REQUEST_BYTES_MAX))
         .add_service(QueryServer::new(service.clone()))
         .add_service(RulesServer::new(service.clone()))
-        .add_service(AlertsServer::new(service));
+        .add_service(AlertsServer::new(service.clone()))
+        .add_service(AdminServer::new(service));
     let signal = async move {
         shutdown.await;
         // Nobody listens only when the server has ended already.
@@ -96,7 +98,8 @@ pub async fn serve_grpc(
 /// while it is ready; the other services for as long as it answers.
 async fn watch_health(edge: Edge, reporter: HealthReporter, mut stopping: watch::Receiver<bool>) {
     const TAKING: [&str; 2] = ["", "tidewatch.v1.Ingest"];
-    const ANSWERING: [&str; 3] = ["tidewatch.v1.Query", "tidewatch.v1.Rules", "tidewatch.v1.Alerts"];
+    const ANSWERING: [&str; 4] =
+        ["tidewatch.v1.Query", "tidewatch.v1.Rules", "tidewatch.v1.Alerts", "tidewatch.v1.Admin"];
     loop {
         let stop = *stopping.borrow_and_update();
         let status = |serving: bool| if serving && !stop { ServingStatus::Serving } else { ServingStatus::NotServing };

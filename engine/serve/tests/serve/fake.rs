@@ -295,6 +295,20 @@ impl Engine for Fake {
         }
         Ok(chosen)
     }
+
+    async fn back_up(&self, to: String) -> Result<BackupNews, Refusal> {
+        let done = BackupDone { id: format!("a copy at {to}"), last: Lsn(7) };
+        let begun = BackupProgress { objects: 1, bytes: 2, ..BackupProgress::default() };
+        let ended = BackupProgress { objects_done: 1, bytes_done: 2, bytes_sent: 2, done: Some(done), ..begun.clone() };
+        let news = match to.as_str() {
+            "" => return Err(Refusal::Invalid("nowhere is no place".to_owned())),
+            "a full disk" => vec![Ok(begun), Err(Refusal::Unavailable("no room".to_owned()))],
+            _ => vec![Ok(begun), Ok(ended)],
+        };
+        // One that never ends by itself shows that a stop ends it.
+        let rest = if to == "a slow place" { stream::pending().boxed() } else { stream::empty().boxed() };
+        Ok(stream::iter(news).chain(rest).boxed())
+    }
 }
 
 /// Fails a test that would otherwise hang.

@@ -11,9 +11,9 @@ use tidewatch_serve::{
     TraceContext,
     engine::{Producer, Refusal},
     proto::tidewatch::v1::{
-        EndSessionRequest, EvaluateRequest, GetStatusRequest, ListRulesRequest, OpenSessionRequest, QueryRequest,
-        SubmitRequest, Transaction, alerts_client::AlertsClient, ingest_client::IngestClient,
-        query_client::QueryClient, rules_client::RulesClient,
+        BackupRequest, EndSessionRequest, EvaluateRequest, GetStatusRequest, ListRulesRequest, OpenSessionRequest,
+        QueryRequest, SubmitRequest, Transaction, admin_client::AdminClient, alerts_client::AlertsClient,
+        ingest_client::IngestClient, query_client::QueryClient, rules_client::RulesClient,
     },
 };
 use tokio::sync::mpsc;
@@ -221,6 +221,32 @@ async fn rules_and_alerts_answer() {
 }
 
 #[tokio::test]
+async fn a_backup_tells_how_far_it_is_and_a_stop_gives_it_up() {
+    let (server, channel) = grpc().await;
+    let mut client = AdminClient::new(channel.clone());
+    let mut ask =
+        async |to: &str| client.backup(BackupRequest { to: to.to_owned() }).await.map(|news| news.into_inner());
+    assert_eq!(ask("").await.unwrap_err().code(), Code::InvalidArgument);
+    let mut news = ask("a folder").await.unwrap();
+    let begun = soon(news.message()).await.unwrap().unwrap();
+    assert_eq!((begun.objects, begun.objects_done, begun.done), (1, 0, None));
+    let ended = soon(news.message()).await.unwrap().unwrap();
+    let done = ended.done.unwrap();
+    assert_eq!((ended.bytes_sent, done.id.as_str(), done.last_lsn), (2, "a copy at a folder", 7));
+    assert_eq!(soon(news.message()).await.unwrap(), None);
+    let mut news = ask("a full disk").await.unwrap();
+    soon(news.message()).await.unwrap().unwrap();
+    assert_eq!(soon(news.message()).await.unwrap_err().code(), Code::Unavailable);
+    let mut news = ask("a slow place").await.unwrap();
+    soon(news.message()).await.unwrap().unwrap();
+    soon(news.message()).await.unwrap().unwrap();
+    server.stop.send(()).unwrap();
+    assert_eq!(soon(news.message()).await.unwrap_err().code(), Code::Unavailable);
+    drop((news, client, channel));
+    soon(server.ended).await.unwrap();
+}
+
+#[tokio::test]
 async fn health_follows_the_engine() {
     let engine = Fake::new();
     *engine.not_ready.lock().unwrap() = Some("replaying the log".to_owned());
@@ -252,7 +278,7 @@ async fn reflection_names_the_services() {
     let answer = soon(answers.message()).await.unwrap().unwrap().message_response;
     let Some(MessageResponse::ListServicesResponse(list)) = answer else { panic!("{answer:?}") };
     let names: Vec<_> = list.service.iter().map(|service| service.name.as_str()).collect();
-    for name in ["Ingest", "Query", "Rules", "Alerts"] {
+    for name in ["Ingest", "Query", "Rules", "Alerts", "Admin"] {
         assert!(names.contains(&format!("tidewatch.v1.{name}").as_str()), "{names:?}");
     }
 }

@@ -165,3 +165,30 @@ fn the_real_disk_does_the_same() {
     assert_eq!(StdFs.list(&dir).unwrap().len(), found.files().count() + 1);
     std::fs::remove_dir_all(&dir).unwrap();
 }
+
+#[test]
+fn a_pinned_manifest_keeps_its_files_and_the_log_after_it() {
+    let fs = MemFs::new();
+    let (mut folder, _) = open(&fs).unwrap();
+    let pins = folder.pins().clone();
+    assert_eq!(pins.log_from(), Lsn(1));
+    checkpoint(&mut folder, 1).unwrap();
+    let (first, same) = (pins.pin(), pins.pin());
+    for step in 2..=5 {
+        checkpoint(&mut folder, step).unwrap();
+    }
+    let second = pins.pin();
+    checkpoint(&mut folder, 6).unwrap();
+    let there = |manifest: &Manifest| manifest.files().all(|(file, _)| files(&fs).contains(&file.name));
+    assert!(there(&first) && there(&second));
+    assert_eq!(pins.log_from(), Lsn(2));
+    drop(first);
+    assert_eq!(pins.log_from(), Lsn(2), "one of two is not the last");
+    drop(same);
+    assert_eq!(pins.log_from(), Lsn(6));
+    drop(second);
+    assert_eq!(pins.log_from(), Lsn(7));
+    // Nobody needs them any more, and a folder that was swept has no other file.
+    checkpoint(&mut folder, 7).unwrap();
+    assert_eq!(check_content(&folder, &fs, "after the pins"), 7);
+}
