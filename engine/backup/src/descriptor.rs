@@ -77,11 +77,12 @@ pub(crate) enum DescriptorFault {
     Newer(u32),
 }
 
-/// The name of a backup: names sort by time.
+/// The name of a backup: names sort by time, and two of the same second have two.
 pub(crate) fn id(made_at: EventTime, log_id: u64, last: Lsn) -> String {
-    let seconds = EventTime::from_micros(made_at.micros().div_euclid(1_000_000) * 1_000_000);
-    let time: String = seconds.to_string().chars().filter(|c| !matches!(c, '-' | ':')).collect();
-    format!("{time}-{log_id:016x}-{:020}", last.0)
+    let micros = made_at.micros().rem_euclid(1_000_000);
+    let second = EventTime::from_micros(made_at.micros() - micros).to_string();
+    let time: String = second.chars().filter(|c| !matches!(c, '-' | ':' | 'Z')).collect();
+    format!("{time}.{micros:06}Z-{log_id:016x}-{:020}", last.0)
 }
 
 /// Which log a backup of this name is of.

@@ -36,7 +36,7 @@ fn of_version(version: u32) -> Vec<u8> {
 #[test]
 fn a_descriptor_is_read_as_it_was_written() {
     assert_eq!(Descriptor::decode(&small().encode().unwrap()), Ok(small()));
-    assert_eq!(small().id, "20250712T120000Z-0000000000000007-00000000000000000020");
+    assert_eq!(small().id, "20250712T120000.000000Z-0000000000000007-00000000000000000020");
     assert_eq!(descriptor::log_id_of(&small().id), Some(LOG_ID));
 }
 

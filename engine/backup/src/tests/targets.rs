@@ -40,7 +40,7 @@ async fn a_target_holds_the_backups_of_one_data_folder() {
     let source = Source { log_id: LOG_ID + 1, ..other.source() };
     let error = back_up(source, &target, at(1), |_| {}).await.unwrap_err();
     assert!(matches!(error, BackupError::Foreign { .. } | BackupError::Damaged { .. }), "{error}");
-    for id in ["20250712T120000Z-0000000000000007-00000000000000000001", "../../x", "latest", ""] {
+    for id in ["20250712T120000.000000Z-0000000000000007-00000000000000000001", "../../x", "latest", ""] {
         let error = target.descriptor(id).await.unwrap_err();
         assert!(matches!(error, BackupError::Unknown { .. }), "{id}: {error}");
     }
