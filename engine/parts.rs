@@ -107,7 +107,8 @@ impl Parts {
         for broken in recovered.core.rules().broken() {
             tracing::error!(%broken, "a rule does not run; the others do");
         }
-        let checkpoints = Checkpoints::new(folder, found.id, &plan.views, recovered.cold.clone())?;
+        let checkpoints = Checkpoints::new(folder, found.id, &plan.views, recovered.cold.clone())?
+            .with_disk_bytes_max(config.store.disk_bytes_max.bytes());
 
         let watch = LogWatch { metrics: Arc::clone(&metrics), condition: Arc::clone(&condition), ticks };
         let log = Arc::new(match turns {
@@ -207,6 +208,8 @@ pub fn core_limits(config: &Config) -> CoreLimits {
         head_bytes_max: usize::try_from(config.store.head_bytes_max.bytes()).unwrap_or(usize::MAX),
         cache_bytes_max: usize::try_from(config.store.cache_bytes_max.bytes()).unwrap_or(usize::MAX),
         raw_bytes_max: usize::try_from(config.store.raw_bytes_max.bytes()).unwrap_or(usize::MAX),
+        raw_retention: config.store.raw_retention,
+        ledger_retention: config.store.ledger_retention,
         rules: rule_limits(config),
     }
 }

@@ -342,7 +342,7 @@ impl Pipeline {
         self.journal_again();
         self.note_written();
         let now = self.clock.now();
-        if now.since(self.checkpointed.0) >= self.checkpoint_interval {
+        if now.since(self.checkpointed.0) >= self.checkpoint_interval || self.core.wants_saving() {
             self.checkpoint();
             self.checkpointed.0 = now;
         }
@@ -361,6 +361,7 @@ impl Pipeline {
         if let Some(written) = self.checkpoints.take_written() {
             self.core.saved(written.save, &written.cold);
             self.core.note_damages(written.damages);
+            written.no_room_before.into_iter().for_each(|before| self.core.make_room(before));
             self.board.show(Published::of(&self.core));
         }
     }

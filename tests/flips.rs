@@ -18,7 +18,7 @@ use tidewatch::{
 };
 use tidewatch_alerts::{Outbox, RetryPolicy};
 use tidewatch_log::{Contained, Encoded, Events, FileSystem, LogConfig, LogError, MemFs, Record, Recovered, Writer};
-use tidewatch_model::{EventTime, ManualClock, Minute, Partition};
+use tidewatch_model::{EventTime, ManualClock, Minute, Partition, Span};
 use tidewatch_store::{Cold, Folder};
 use tidewatch_views::{compile_stream, compile_view};
 
@@ -52,6 +52,8 @@ fn limits() -> CoreLimits {
         head_bytes_max: 1 << 30,
         cache_bytes_max: 1 << 20,
         raw_bytes_max: 1 << 30,
+        raw_retention: Span::from_minutes(1 << 24),
+        ledger_retention: Span::from_minutes(1 << 24),
         rules: Default::default(),
     }
 }

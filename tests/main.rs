@@ -16,4 +16,5 @@ mod real_data;
 mod simulation;
 mod streaming_equals_batch;
 mod support;
+mod tables;
 mod tracing;

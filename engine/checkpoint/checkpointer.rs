@@ -12,7 +12,7 @@ use std::{
 };
 
 use tidewatch_log::Log;
-use tidewatch_model::limits;
+use tidewatch_model::{Minute, limits};
 use tidewatch_store::Cold;
 
 use super::{Checkpoints, Rest};
@@ -20,7 +20,7 @@ use crate::{
     condition::Condition,
     core::{FoundDamage, SavedCore},
     quarantine::Quarantine,
-    telemetry::{Metrics, Stage},
+    telemetry::{Gauge, Metrics, Stage},
 };
 
 /// Between two attempts to write a checkpoint that the disk did not take.
@@ -42,6 +42,8 @@ pub struct Written {
     /// The number of the save.
     pub save: u64,
     pub cold: Cold,
+    /// Everything older than this has no room on disk.
+    pub no_room_before: Option<Minute>,
     /// What was found damaged since the checkpoint before.
     pub damages: Vec<FoundDamage>,
 }
@@ -279,16 +281,26 @@ impl Worker {
 
     /// The next may be handed in.
     fn written(&self, save: u64) {
-        self.tell(save);
+        self.tell(save, self.no_room_before());
         self.progress.busy.store(false, Ordering::Release);
     }
 
-    fn tell(&self, save: u64) {
+    fn no_room_before(&self) -> Option<Minute> {
+        self.metrics.set(Gauge::StoreBytes, self.checkpoints.bytes() as f64);
+        let minute = self.checkpoints.no_room_before()?;
+        self.metrics.made_room();
+        tracing::warn!(before = %minute, "the store is larger than `store.disk_bytes_max`: its oldest minutes and rows go");
+        Some(minute)
+    }
+
+    fn tell(&self, save: u64, no_room_before: Option<Minute>) {
         let mut new = self.checkpoints.damages(&self.quarantine);
         let mut written = self.progress.written.lock().unwrap_or_else(PoisonError::into_inner);
-        let mut damages = written.take().map(|before| before.damages).unwrap_or_default();
+        // What the pipeline has not taken yet is still to be told.
+        let (mut damages, no_room_yet) = written.take().map(|w| (w.damages, w.no_room_before)).unwrap_or_default();
         damages.append(&mut new);
-        *written = Some(Written { save, cold: self.checkpoints.cold(), damages });
+        let no_room_before = no_room_before.max(no_room_yet);
+        *written = Some(Written { save, cold: self.checkpoints.cold(), no_room_before, damages });
     }
 
     /// One merge, if one is due.
@@ -300,7 +312,7 @@ impl Worker {
             Ok(Some(read)) => {
                 merging.merges_left -= 1;
                 merging.rows_left = merging.rows_left.saturating_sub(read);
-                self.tell(merging.save);
+                self.tell(merging.save, None);
             }
             Ok(None) => *merging = Merging::default(),
             Err(error) => {

@@ -12,7 +12,7 @@ use super::{
     state_file::{self, StateFileError},
 };
 use crate::{
-    core::{Core, CoreLimits, CoreState, Plan, RestoredCore, TABLES},
+    core::{Core, CoreLimits, CoreState, Plan, RestoredCore},
     owed::{Owed, OwedState},
 };
 
@@ -87,30 +87,12 @@ pub fn restore(
         ids: read_ids(folder, manifest)?,
         seen,
         cold: cold.clone(),
-        tables: read_tables(folder, manifest, &cold)?,
     };
     let mut core = Core::restore(plan, limits, restored)?;
     for at in changed {
         core.rebuild(at)?;
     }
     Ok(Restored { core, owed: Owed::restore(owed), deliveries: Outbox::restore(retry, deliveries), cold })
-}
-
-/// Rows that are damaged are told of and left out: the rest is served. Without the state or the ids nothing can be.
-fn read_tables(
-    folder: &Folder,
-    manifest: &Manifest,
-    cold: &Cold,
-) -> Result<Vec<Vec<arrow::array::RecordBatch>>, CheckpointError> {
-    let mut tables = Vec::with_capacity(TABLES.len());
-    for name in TABLES {
-        let mut rows = Vec::new();
-        for segment in manifest.tables.get(name).map_or(&[][..], Vec::as_slice) {
-            rows.extend(cold.spare(folder.read_segment(segment))?.unwrap_or_default());
-        }
-        tables.push(rows);
-    }
-    Ok(tables)
 }
 
 fn read_ids(folder: &Folder, manifest: &Manifest) -> Result<Vec<IdRuns>, CheckpointError> {

@@ -47,13 +47,38 @@ pub struct Checkpoints {
     lost: BTreeMap<&'static str, u64>,
     /// Names of segments that were found damaged when they should be merged: they stay as they are.
     damaged: BTreeSet<String>,
+    disk_bytes_max: u64,
 }
 
 impl Checkpoints {
     /// `cold` is what was restored.
     pub fn new(folder: Folder, log_id: u64, views: &[Arc<View>], cold: Cold) -> Result<Self, CheckpointError> {
         let views = views.iter().map(|view| ViewFrames::new(Arc::clone(view))).collect::<Result<_, _>>()?;
-        Ok(Self { folder, log_id, views, cold, lost: BTreeMap::new(), damaged: BTreeSet::new() })
+        Ok(Self {
+            folder,
+            log_id,
+            views,
+            cold,
+            lost: BTreeMap::new(),
+            damaged: BTreeSet::new(),
+            disk_bytes_max: u64::MAX,
+        })
+    }
+
+    /// All files together should have no more bytes.
+    #[must_use]
+    pub fn with_disk_bytes_max(self, disk_bytes_max: u64) -> Self {
+        Self { disk_bytes_max, ..self }
+    }
+
+    pub fn bytes(&self) -> u64 {
+        tidewatch_store::bytes_of(&self.folder.manifest())
+    }
+
+    /// Where the files have more bytes than they should: everything older than this must go. It goes with the next checkpoint,
+    /// because what the engine knows of it must go at the same time.
+    pub fn no_room_before(&self) -> Option<Minute> {
+        tidewatch_store::over(&self.folder.manifest(), self.disk_bytes_max)
     }
 
     /// What is on disk by now.
@@ -139,20 +164,15 @@ impl Checkpoints {
             );
         }
         let mut segments = segments;
+        if let Some((from, to)) = saved.leaving {
+            segments.retain(|segment| !(from..to).contains(&segment.minutes.1));
+        }
         for (minutes, rows) in parts::of(&saved.new, saved.time, limits::MERGE_ROWS_MAX)? {
             let contents = Contents { minutes, lsns, level: 0 };
             segments.push(self.folder.write_segment(saved.name, &rows, contents)?);
         }
         Segment::sort(&mut segments);
-        // From the newest back, until there are as many rows as the table holds.
-        let mut rows = 0;
-        let needed = segments.iter().rev().take_while(|segment| {
-            let wanted = rows < saved.kept;
-            rows += segment.rows;
-            wanted
-        });
-        let needed = needed.count();
-        Ok(segments.split_off(segments.len() - needed))
+        Ok(segments)
     }
 
     fn write_ids(&mut self, before: Vec<IdRun>, saved: &SavedCore) -> Result<Vec<IdRun>, CheckpointError> {

@@ -99,7 +99,12 @@ pub const STORE_HEAD_BYTES_MAX: Key =
 pub const STORE_CACHE_BYTES_MAX: Key =
     Key::new("store.cache_bytes_max", Form::Size { min: 0, max: TIB }, Some("256MiB"));
 pub const STORE_RAW_BYTES_MAX: Key = Key::new("store.raw_bytes_max", Form::Size { min: 0, max: TIB }, Some("256MiB"));
-
+pub const STORE_RAW_RETENTION: Key =
+    Key::new("store.raw_retention", Form::Span { min: HOUR, max: 3_660 * 24 * HOUR }, Some("7 days"));
+pub const STORE_LEDGER_RETENTION: Key =
+    Key::new("store.ledger_retention", Form::Span { min: HOUR, max: 3_660 * 24 * HOUR }, Some("90 days"));
+pub const STORE_DISK_BYTES_MAX: Key =
+    Key::new("store.disk_bytes_max", Form::Size { min: 16 * MIB, max: 1_024 * TIB }, Some("1TiB"));
 pub const STORE_CHECKPOINT_INTERVAL: Key =
     Key::new("store.checkpoint_interval", Form::Span { min: 100, max: HOUR }, Some("10 seconds"));
 pub const STORE_CHECKPOINT_EVENTS: Key =
@@ -135,7 +140,7 @@ pub const TELEMETRY_OTLP_ENDPOINT: Key = Key::new("telemetry.otlp_endpoint", For
 pub const TELEMETRY_SERVICE_NAME: Key = Key::new("telemetry.service_name", Form::Text, Some("tidewatch"));
 
 /// Every key, in the order of the documented file.
-pub const KEYS: [&Key; 33] = [
+pub const KEYS: [&Key; 36] = [
     &DATA_DIR,
     &QUERIES_DIR,
     &INSECURE,
@@ -150,6 +155,9 @@ pub const KEYS: [&Key; 33] = [
     &STORE_HEAD_BYTES_MAX,
     &STORE_CACHE_BYTES_MAX,
     &STORE_RAW_BYTES_MAX,
+    &STORE_RAW_RETENTION,
+    &STORE_LEDGER_RETENTION,
+    &STORE_DISK_BYTES_MAX,
     &STORE_CHECKPOINT_INTERVAL,
     &STORE_CHECKPOINT_EVENTS,
     &DEDUP_IDS_MAX,

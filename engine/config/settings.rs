@@ -75,6 +75,9 @@ pub struct StoreSettings {
     pub head_bytes_max: Size,
     pub cache_bytes_max: Size,
     pub raw_bytes_max: Size,
+    pub raw_retention: Span,
+    pub ledger_retention: Span,
+    pub disk_bytes_max: Size,
     pub checkpoint_interval: Span,
     pub checkpoint_events: u64,
 }

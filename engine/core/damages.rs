@@ -2,7 +2,7 @@
 //! their sake. Each damage is told once, over all restarts.
 
 use arrow::{
-    array::{Array, AsArray},
+    array::{Array, AsArray, RecordBatch},
     datatypes::UInt64Type,
 };
 use tidewatch_model::{EventTime, Lsn, Minute};
@@ -84,13 +84,16 @@ impl Core {
         }
     }
 
+    /// A table of damages that cannot be read itself is no reason to keep quiet: the row is then noted again.
     fn is_noted(&self, damage: &FoundDamage) -> bool {
-        self.tables.damages.batches().iter().any(|rows| {
+        let noted = |rows: RecordBatch| {
             let files = rows.column_by_name("file").and_then(|files| files.as_string_opt::<i32>());
             let offsets = rows.column_by_name("at_byte").and_then(|offsets| offsets.as_primitive_opt::<UInt64Type>());
             let (Some(files), Some(offsets)) = (files, offsets) else { return false };
             let offset = |row: usize| offsets.is_valid(row).then(|| offsets.value(row));
             (0..rows.num_rows()).any(|row| files.value(row) == damage.file && offset(row) == damage.offset)
-        })
+        };
+        let table = self.tables.damages.table(self.cold.as_ref());
+        table.scan_all().is_ok_and(|mut rows| rows.any(|rows| rows.is_ok_and(noted)))
     }
 }

@@ -27,15 +27,12 @@ use std::{
     sync::Arc,
 };
 
-use arrow::{
-    array::{AsArray, RecordBatch},
-    datatypes::TimestampMicrosecondType,
-};
+use arrow::{array::AsArray, datatypes::TimestampMicrosecondType};
 use serde::{Deserialize, Serialize};
 use tidewatch_alerts::{Alerts, Transition};
 use tidewatch_log::{Advance, Events, Record};
-use tidewatch_model::{EventTime, Lsn, Minute, Partition, SessionId, Span, limits};
-use tidewatch_query::{Catalog, NamedTable, Reading, Scope};
+use tidewatch_model::{EventTime, Lsn, Minute, Partition, SessionId, Span, StreamSchema, limits};
+use tidewatch_query::{Catalog, Reading, Scope, TableSnapshot};
 use tidewatch_rules::{RuleLimits, RuleSet, Verdict};
 use tidewatch_store::{Cold, Head, Snapshot, StoreError};
 use tidewatch_views::{Applied, Operator, OperatorLimits, Sealer, Sequenced, Stream, View};
@@ -65,7 +62,11 @@ pub struct CoreLimits {
     pub head_bytes_max: usize,
     /// Of minutes that were read back from disk.
     pub cache_bytes_max: usize,
+    /// Of raw events that no checkpoint has yet.
     pub raw_bytes_max: usize,
+    /// How long raw events are kept on disk, and how long the rows of the other tables.
+    pub raw_retention: Span,
+    pub ledger_retention: Span,
     pub rules: RuleLimits,
 }
 
@@ -83,8 +84,6 @@ pub enum CoreError {
     Restore(#[from] tidewatch_views::RestoreError),
     #[error("the state could not be written down: {0}")]
     State(String),
-    #[error("the table `{name}` cannot be read back: {source}")]
-    Table { name: &'static str, source: ledger::LedgerError },
 }
 
 /// What is known of a replay session.
@@ -102,7 +101,7 @@ pub struct Session {
 }
 
 /// The ledgers that people can ask.
-#[derive(Debug, Clone)]
+#[derive(Debug)]
 struct Tables {
     transactions: Ledger,
     rejected: Ledger,
@@ -111,35 +110,66 @@ struct Tables {
     verdicts: Ledger,
     alerts: Ledger,
     damages: Ledger,
+    raw_retention: Span,
+    ledger_retention: Span,
 }
 
 impl Tables {
+    fn new(stream: &StreamSchema, limits: &CoreLimits) -> Self {
+        let [transactions, rejected, late, corrections, verdicts, alerts, damages] = tables::shapes(stream);
+        let ledger = |shape| Ledger::new(shape, limits::LEDGER_BYTES_MAX);
+        Self {
+            transactions: Ledger::new(transactions, limits.raw_bytes_max),
+            rejected: ledger(rejected),
+            late: ledger(late),
+            corrections: ledger(corrections),
+            verdicts: ledger(verdicts),
+            alerts: ledger(alerts),
+            damages: ledger(damages),
+            raw_retention: limits.raw_retention,
+            ledger_retention: limits.ledger_retention,
+        }
+    }
+
     /// In the order of `TABLES`.
-    fn all(&mut self) -> [&mut Ledger; TABLES.len()] {
-        let Self { transactions, rejected, late, corrections, verdicts, alerts, damages } = self;
+    fn all(&self) -> [&Ledger; TABLES.len()] {
+        let Self { transactions, rejected, late, corrections, verdicts, alerts, damages, .. } = self;
         [transactions, rejected, late, corrections, verdicts, alerts, damages]
     }
 
-    /// `event_time` is the stream's column of times.
-    fn save(&mut self, event_time: usize) -> Vec<SavedTable> {
-        // Late events have the reason in front.
-        let times: [usize; TABLES.len()] = [event_time, 0, event_time + 1, 0, 0, 0, 0];
-        let saved = TABLES.into_iter().zip(times).zip(self.all());
-        let saved = saved.map(|((name, time), table)| SavedTable {
-            name,
-            time,
-            new: table.take_unsaved(),
-            kept: table.total_rows() - table.dropped_rows(),
-            lost: table.unsaved_dropped(),
+    fn all_mut(&mut self) -> [&mut Ledger; TABLES.len()] {
+        let Self { transactions, rejected, late, corrections, verdicts, alerts, damages, .. } = self;
+        [transactions, rejected, late, corrections, verdicts, alerts, damages]
+    }
+
+    /// What leaves as time goes on to `watermark`.
+    fn retain(&mut self, watermark: EventTime) {
+        let (raw, others) = (self.raw_retention, self.ledger_retention);
+        let keep = |retention| watermark.minus(retention).minute();
+        let [transactions, others_of @ ..] = self.all_mut();
+        transactions.retain(keep(raw));
+        others_of.into_iter().for_each(|ledger| ledger.retain(keep(others)));
+    }
+
+    fn save(&mut self, save: u64) -> Vec<SavedTable> {
+        let saved = TABLES.into_iter().zip(self.all_mut()).map(|(name, table)| {
+            let taken = table.take_new(save);
+            let time = table.shape().time.unwrap_or_default();
+            SavedTable { name, time, new: taken.rows, leaving: taken.leaving, lost: table.lost() }
         });
         saved.collect()
     }
 
-    fn restore(&mut self, saved: Vec<Vec<RecordBatch>>) -> Result<(), CoreError> {
-        for ((name, table), rows) in TABLES.into_iter().zip(self.all()).zip(saved) {
-            *table = table.restored(rows).map_err(|source| CoreError::Table { name, source })?;
+    fn kept_from(&self) -> Vec<(String, Minute)> {
+        let kept = self.all().into_iter().filter_map(|table| Some((table.shape().name.clone(), table.kept_from()?)));
+        kept.collect()
+    }
+
+    fn restore(&mut self, kept_from: &[(String, Minute)]) {
+        for table in self.all_mut() {
+            let kept = kept_from.iter().find(|(name, _)| *name == table.shape().name);
+            table.restore_kept(kept.map(|(_, minute)| *minute));
         }
-        Ok(())
     }
 }
 
@@ -152,6 +182,8 @@ pub struct Core {
     revisions: Revisions,
     liveness: Liveness,
     tables: Tables,
+    /// What the newest checkpoint has on disk.
+    cold: Option<Cold>,
     sessions: BTreeMap<SessionId, Session>,
     applied: Lsn,
     stages: Option<Arc<Metrics>>,
@@ -164,17 +196,6 @@ impl Core {
         let operator =
             Operator::new(Arc::clone(schema), plan.views.clone(), OperatorLimits { ids_max: limits.ids_max })
                 .map_err(|error| CoreError::Views(error.strip_backtrace()))?;
-        let late = tables::late_schema(schema.arrow());
-        let ledger = |schema| Ledger::new(schema, limits::LEDGER_ROWS_MAX, limits.raw_bytes_max).keep_unsaved();
-        let tables = Tables {
-            transactions: Ledger::new(Arc::clone(schema.arrow()), usize::MAX, limits.raw_bytes_max).keep_unsaved(),
-            rejected: ledger(tables::rejected_schema()),
-            late: ledger(late),
-            corrections: ledger(tables::corrections_schema()),
-            verdicts: ledger(tables::verdicts_schema()),
-            alerts: ledger(tables::alerts_schema()),
-            damages: ledger(tables::damages_schema()),
-        };
         let rules = RuleSet::load(plan.rules.clone(), &catalog(plan));
         Ok(Self {
             stream: plan.stream.clone(),
@@ -183,7 +204,8 @@ impl Core {
             rulings: Rulings::new(rules, limits.rules)?,
             revisions: Revisions::default(),
             liveness: Liveness::default(),
-            tables,
+            tables: Tables::new(schema, &limits),
+            cold: None,
             sessions: BTreeMap::new(),
             applied: Lsn::default(),
             stages: None,
@@ -203,6 +225,7 @@ impl Core {
             revisions: self.revisions.save(),
             liveness: self.liveness.save(),
             sessions: self.sessions.iter().map(|(id, session)| (*id, session.clone())).collect(),
+            kept_from: self.tables.kept_from(),
             held: self.operator.views().iter().map(|view| view.meta.name.clone()).zip(held.clone()).collect(),
         };
         let state = match serde_json::to_vec(&state) {
@@ -223,7 +246,7 @@ impl Core {
             ids: operator.ids,
             ids_from: operator.ids_from,
             views: views.map(|((new, held), seen)| SavedView { new, held, seen }).collect(),
-            tables: self.tables.save(self.stream.schema.event_time()),
+            tables: self.tables.save(unsaved.save),
         })
     }
 
@@ -245,7 +268,8 @@ impl Core {
         core.revisions = Revisions::restore(state.revisions);
         core.liveness = Liveness::restore(state.liveness);
         core.sessions = state.sessions.into_iter().collect();
-        core.tables.restore(saved.tables)?;
+        core.tables.restore(&state.kept_from);
+        core.cold = Some(saved.cold);
         core.applied = saved.applied;
         Ok(core)
     }
@@ -253,6 +277,19 @@ impl Core {
     /// What was saved under this number is on disk, and can be read there.
     pub fn saved(&mut self, save: u64, cold: &Cold) {
         self.head.saved(save, cold);
+        self.tables.all_mut().into_iter().for_each(|table| table.saved(save));
+        self.cold = Some(cold.clone());
+    }
+
+    /// Everything older than this goes with the next save: the disk has no room for it.
+    pub fn make_room(&mut self, before: Minute) {
+        self.head.make_room(before);
+        self.tables.all_mut().into_iter().for_each(|table| table.make_room(before));
+    }
+
+    /// Whether rows of tables will soon be lost unless a checkpoint takes them.
+    pub fn wants_saving(&self) -> bool {
+        self.tables.all().into_iter().any(Ledger::wants_saving)
     }
 
     /// After a restore: ends the alerts of rules that are gone, and answers the transitions.
@@ -399,7 +436,7 @@ impl Core {
             self.tables.transactions.push(accepted.clone());
         }
         for (rows, reason) in &applied.late {
-            let schema = Arc::clone(self.tables.late.schema());
+            let schema = Arc::clone(&self.tables.late.shape().schema);
             self.tables.late.push(tables::late_rows(&schema, reason.text(), rows));
         }
         self.settle(lsn, applied, effects)
@@ -429,7 +466,7 @@ impl Core {
                     self.tables.corrections.push(row);
                 }
                 if self.planted != Some(Planted::DropCorrections) {
-                    effects.sums_overflowed += self.head.add(at, partial)?.overflowed as u64;
+                    effects.sums_overflowed += self.head.correct(at, partial)?.overflowed as u64;
                 }
             }
         }
@@ -453,7 +490,9 @@ impl Core {
             && let Some(newest) = self.operator.sealed().newest()
         {
             // Retention counts from live traffic where there is any: history does not move it.
-            self.head.retain(self.operator.watermark().unwrap_or(newest.end()));
+            let watermark = self.operator.watermark().unwrap_or(newest.end());
+            self.head.retain(watermark);
+            self.tables.retain(watermark);
         }
         Ok(effects)
     }
@@ -503,8 +542,8 @@ impl Core {
         }
     }
 
-    fn alerts_table(&self) -> NamedTable {
-        named("alerts", &self.tables.alerts)
+    fn alerts_table(&self) -> TableSnapshot {
+        self.tables.alerts.table(self.cold.as_ref())
     }
 
     /// What the clock lets silent partitions do.
@@ -515,18 +554,8 @@ impl Core {
     /// Everything that a question may read, open minutes among it.
     pub fn reading(&self) -> Result<Reading, CoreError> {
         let snapshot = self.head.snapshot_with_open(self.operator.open_rows())?;
-        let mut rules = Ledger::new(tables::rules_schema(), usize::MAX, usize::MAX);
-        rules.push(tables::rule_rows(self.rules()));
-        let named = [
-            named("transactions", &self.tables.transactions),
-            named("rejected_events", &self.tables.rejected),
-            named("late_events", &self.tables.late),
-            named("corrections", &self.tables.corrections),
-            named("verdicts", &self.tables.verdicts),
-            named("damages", &self.tables.damages),
-            named("rules", &rules),
-            self.alerts_table(),
-        ];
+        let rules = TableSnapshot::new(tables::rules_shape(), None, vec![tables::rule_rows(self.rules())]);
+        let named = self.tables.all().map(|table| table.table(self.cold.as_ref())).into_iter().chain([rules]);
         Ok(Reading::new(minutes::tables(&snapshot), named, Scope::EVERYTHING, tidewatch_query::Baselines::shared()))
     }
 
@@ -535,30 +564,8 @@ impl Core {
     }
 }
 
-fn named(name: &str, ledger: &Ledger) -> NamedTable {
-    let batches = ledger.batches();
-    NamedTable {
-        name: name.to_owned(),
-        schema: Arc::clone(ledger.schema()),
-        batches: Arc::new(move || batches.clone()),
-    }
-}
-
 /// The shapes of all tables, for planning before there is any data.
 pub fn catalog(plan: &Plan) -> Catalog {
-    let stream = plan.stream.schema.arrow();
-    let named = [
-        ("transactions", Arc::clone(stream)),
-        ("rejected_events", tables::rejected_schema()),
-        ("late_events", tables::late_schema(stream)),
-        ("corrections", tables::corrections_schema()),
-        ("verdicts", tables::verdicts_schema()),
-        ("alerts", tables::alerts_schema()),
-        ("damages", tables::damages_schema()),
-        ("rules", tables::rules_schema()),
-    ];
-    Catalog::new(
-        plan.views.iter().map(|view| Arc::clone(&view.meta)),
-        named.into_iter().map(|(name, schema)| (name.to_owned(), schema)),
-    )
+    let named = tables::shapes(&plan.stream.schema).into_iter().chain([tables::rules_shape()]);
+    Catalog::new(plan.views.iter().map(|view| Arc::clone(&view.meta)), named)
 }

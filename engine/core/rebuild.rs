@@ -1,4 +1,4 @@
-//! A view that is new, or whose definition changed, is built from the raw events that are held. Minutes before the
+//! A view that is new, or whose definition changed, is built from the raw events that are held, on disk and in memory. Minutes before the
 //! oldest of them are not known for it.
 
 use arrow::{array::AsArray, datatypes::TimestampMicrosecondType};
@@ -14,7 +14,8 @@ impl Core {
         let name = definition.meta.name.clone();
         let views_error = |error: datafusion::error::DataFusionError| CoreError::Views(error.strip_backtrace());
         let mut groups = Groups::new(definition).map_err(views_error)?;
-        for rows in self.tables.transactions.batches() {
+        for rows in self.tables.transactions.table(self.cold.as_ref()).scan_all()? {
+            let rows = rows?;
             let times = rows.column(self.stream.schema.event_time());
             let Some(times) = times.as_primitive_opt::<TimestampMicrosecondType>() else { continue };
             let minutes: Vec<i64> =
@@ -39,8 +40,9 @@ impl Core {
         }
         if let (Some(oldest), Some(newest)) = (oldest, newest) {
             let sealed = self.operator.sealed();
-            let hours = vec![(oldest.index().div_euclid(60), newest.index().div_euclid(60))];
-            let held = Held { hours, kept_from: None };
+            let (first, last) = (oldest.index().div_euclid(60), newest.index().div_euclid(60));
+            // What is added to an hour that nothing is known of would be half a sum.
+            let held = Held { hours: vec![(first, last)], kept_from: None, no_room_before: Some(first) };
             self.head.add_empty(view, &held, |minute| minute >= oldest && sealed.contains(minute))?;
         }
         let oldest = oldest.map(|minute| minute.start().to_string());

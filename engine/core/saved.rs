@@ -26,6 +26,9 @@ pub struct CoreState<'a> {
     pub sessions: Vec<(SessionId, Session)>,
     /// By the view's name, what it holds.
     pub held: Vec<(String, Held)>,
+    /// By the table's name, up to which minute its rows have left.
+    #[serde(default)]
+    pub kept_from: Vec<(String, Minute)>,
 }
 
 /// The tables that people can ask, by the names that they have in SQL.
@@ -39,8 +42,8 @@ pub struct SavedTable {
     pub time: usize,
     /// Rows since the last save.
     pub new: Vec<RecordBatch>,
-    /// Rows that the table holds now: older ones need not be kept.
-    pub kept: u64,
+    /// What is of these minutes, the last not among them, goes with this save.
+    pub leaving: Option<(Minute, Minute)>,
     /// Rows that went, since the start, before they could be saved: for want of memory while no checkpoint was written.
     pub lost: u64,
 }
@@ -80,8 +83,6 @@ pub struct RestoredCore {
     pub ids: Vec<IdRuns>,
     /// For each view that fills gaps, what was seen before its newest hour.
     pub seen: Vec<Option<SeenBefore>>,
-    /// Where the views' minutes are.
+    /// Where the views' minutes and the tables' rows are.
     pub cold: Cold,
-    /// For each of `TABLES` its rows, in order.
-    pub tables: Vec<Vec<RecordBatch>>,
 }

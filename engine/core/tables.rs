@@ -1,4 +1,4 @@
-//! The tables beside the views that people can ask: their schemas, and rows made for them.
+//! The tables beside the views that people can ask: their shapes, and rows made for them.
 
 use std::sync::Arc;
 
@@ -8,12 +8,14 @@ use arrow::{
 };
 use tidewatch_alerts::{Outcome, Transition};
 use tidewatch_log::Rejected;
-use tidewatch_model::{EventTime, Lsn, Minute};
+use tidewatch_model::{EventTime, Lsn, Minute, StreamSchema};
+use tidewatch_query::TableShape;
 use tidewatch_rules::Verdict;
 
 use super::{
     damages::FoundDamage,
     revisions::{Change, Revision},
+    saved::TABLES,
 };
 
 fn time() -> DataType {
@@ -22,6 +24,29 @@ fn time() -> DataType {
 
 fn schema(fields: &[(&str, DataType)]) -> SchemaRef {
     Arc::new(Schema::new(fields.iter().map(|(name, kind)| Field::new(*name, kind.clone(), true)).collect::<Vec<_>>()))
+}
+
+/// The tables with rows of the stream's own, in the order of `TABLES`.
+pub fn shapes(stream: &StreamSchema) -> [Arc<TableShape>; TABLES.len()] {
+    let schemas = [
+        (Arc::clone(stream.arrow()), stream.event_time()),
+        (rejected_schema(), 0),
+        // The reason stands in front.
+        (late_schema(stream.arrow()), stream.event_time() + 1),
+        (corrections_schema(), 0),
+        (verdicts_schema(), 0),
+        (alerts_schema(), 0),
+        (damages_schema(), 0),
+    ];
+    let mut names = TABLES.into_iter();
+    schemas.map(|(schema, time)| {
+        let name = names.next().unwrap_or_default().to_owned();
+        Arc::new(TableShape { name, schema, time: Some(time) })
+    })
+}
+
+pub fn rules_shape() -> Arc<TableShape> {
+    Arc::new(TableShape { name: "rules".to_owned(), schema: rules_schema(), time: None })
 }
 
 pub fn rejected_schema() -> SchemaRef {

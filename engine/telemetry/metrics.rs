@@ -60,6 +60,7 @@ pub enum Gauge {
     OpenWindows,
     HeadBytes,
     RawBytes,
+    StoreBytes,
     DedupIds,
     DedupSpanSeconds,
     AlertsFiring,
@@ -72,12 +73,13 @@ pub enum Gauge {
 }
 
 impl Gauge {
-    pub const ALL: [Self; 14] = [
+    pub const ALL: [Self; 15] = [
         Self::WatermarkSeconds,
         Self::InFlightBatches,
         Self::OpenWindows,
         Self::HeadBytes,
         Self::RawBytes,
+        Self::StoreBytes,
         Self::DedupIds,
         Self::DedupSpanSeconds,
         Self::AlertsFiring,
@@ -100,7 +102,10 @@ impl Gauge {
             }
             Self::OpenWindows => ("tidewatch_open_windows", "Minutes that still take events, over all partitions."),
             Self::HeadBytes => ("tidewatch_head_bytes", "Memory held by sealed minutes."),
-            Self::RawBytes => ("tidewatch_raw_bytes", "Memory held by raw events for questions."),
+            Self::RawBytes => ("tidewatch_raw_bytes", "Memory held by raw events that no checkpoint has yet."),
+            Self::StoreBytes => {
+                ("tidewatch_store_bytes", "What the newest checkpoint takes on disk: minutes, rows and state.")
+            }
             Self::DedupIds => ("tidewatch_dedup_ids", "Event ids remembered to tell duplicates."),
             Self::DedupSpanSeconds => (
                 "tidewatch_dedup_span_seconds",
@@ -187,6 +192,7 @@ pub struct Metrics {
     log_failures: Counter,
     checkpoints: Counter,
     checkpoint_failures: Counter,
+    rooms_made: Counter,
     /// The newest record in a checkpoint.
     checkpointed: AtomicU64,
     rule_evaluations: Family<2>,
@@ -214,6 +220,7 @@ impl Metrics {
             log_failures: Counter::default(),
             checkpoints: Counter::default(),
             checkpoint_failures: Counter::default(),
+            rooms_made: Counter::default(),
             checkpointed: AtomicU64::new(0),
             rule_evaluations: Family::new(["rule", "outcome"]),
             rule_nanos: Family::new(["rule"]),
@@ -290,6 +297,11 @@ impl Metrics {
     /// A checkpoint could not be written: the log keeps what it would hold, and grows.
     pub fn checkpoint_failed(&self) {
         self.checkpoint_failures.add(1);
+    }
+
+    /// The store was larger than it may be, and its oldest minutes and rows go.
+    pub fn made_room(&self) {
+        self.rooms_made.add(1);
     }
 
     /// A checkpoint is in force that contains the records up to `through`.
@@ -404,6 +416,11 @@ impl Metrics {
                 "tidewatch_checkpoint_failures_total",
                 "Attempts to write a checkpoint that failed; the log keeps what it would hold, and grows.",
                 &self.checkpoint_failures,
+            ),
+            (
+                "tidewatch_store_rooms_made_total",
+                "Checkpoints that took more than `store.disk_bytes_max`, so that the oldest minutes and rows had to go.",
+                &self.rooms_made,
             ),
         ] {
             text.head(name, Kind::Counter, help);

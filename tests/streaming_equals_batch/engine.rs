@@ -60,6 +60,8 @@ impl Engine {
             head_bytes_max: times.head_bytes_max,
             cache_bytes_max: times.cache_bytes_max,
             raw_bytes_max: 1 << 40,
+            raw_retention: Span::from_minutes(1 << 24),
+            ledger_retention: Span::from_minutes(1 << 24),
             rules: Default::default(),
         };
         let core = Core::new(&plan, limits).map_err(|error| error.to_string())?;

@@ -42,9 +42,9 @@ pub const RECORD_BYTES_MAX: usize = 64 << 20;
 /// At the limit: the event is refused to `late_events` with the reason `too many open minutes`.
 pub const OPEN_MINUTES_MAX: usize = 576_000;
 
-/// Rows kept of each small ledger (rejected, late, corrections). At the limit: the oldest go; the
-/// counters go on counting.
-pub const LEDGER_ROWS_MAX: usize = 100_000;
+/// Bytes of each small ledger (rejected, late, corrections, verdicts, alerts) that no checkpoint has yet. At the limit: the
+/// oldest rows go, and are counted.
+pub const LEDGER_BYTES_MAX: usize = 64 << 20;
 
 /// Judged minutes whose findings are remembered, so that a correction can be compared with them: two days.
 /// At the limit: a correction to an older minute is kept and counted, and the minute is not judged again.

@@ -108,6 +108,38 @@ impl Bounds {
     }
 }
 
+/// The minutes outside of which a filter lets no row through whose time is in the column `time`; `None` where it does not
+/// compare it with a literal. Inside of them it may leave out some.
+pub(crate) fn minutes_around(filter: &Expr, time: &str) -> Option<(Minute, Minute)> {
+    let is_time = |expr: &Expr| is_column(expr, time);
+    match filter {
+        Expr::BinaryExpr(BinaryExpr { left, op: Operator::And, right }) => {
+            match (minutes_around(left, time), minutes_around(right, time)) {
+                (Some(left), Some(right)) => Some((left.0.max(right.0), left.1.min(right.1))),
+                (one, other) => one.or(other),
+            }
+        }
+        Expr::BinaryExpr(BinaryExpr { left, op, right }) if is_time(left) => around(*op, nanos_of(right)?),
+        Expr::BinaryExpr(BinaryExpr { left, op, right }) if is_time(right) => around(op.swap()?, nanos_of(left)?),
+        Expr::Between(between) if !between.negated && is_time(&between.expr) => {
+            let from = around(Operator::GtEq, nanos_of(&between.low)?)?;
+            Some((from.0, around(Operator::LtEq, nanos_of(&between.high)?)?.1))
+        }
+        _ => None,
+    }
+}
+
+/// The minutes that `time op moment` leaves.
+fn around(op: Operator, moment: i128) -> Option<(Minute, Minute)> {
+    let minute = Minute::from_index(i64::try_from(moment.div_euclid(NANOS_PER_MINUTE)).ok()?);
+    match op {
+        Operator::Eq => Some((minute, minute)),
+        Operator::Gt | Operator::GtEq => Some((minute, Bounds::ALL.to)),
+        Operator::Lt | Operator::LtEq => Some((Bounds::ALL.from, minute)),
+        _ => None,
+    }
+}
+
 /// Whether a filter may leave out minutes between those that it lets through.
 fn has_gaps(filter: &Expr) -> bool {
     match filter {
@@ -119,12 +151,18 @@ fn has_gaps(filter: &Expr) -> bool {
 
 /// The column itself, or a cast of it to another kind of timestamp: the moment stays the same, and no
 /// whole minute is rounded by it (dates are, and are left alone).
-fn is_minute(expr: &Expr) -> bool {
+fn is_column(expr: &Expr, name: &str) -> bool {
     match expr {
-        Expr::Column(column) => column.name == "minute",
-        Expr::Cast(Cast { expr, field }) => matches!(field.data_type(), DataType::Timestamp(..)) && is_minute(expr),
+        Expr::Column(column) => column.name == name,
+        Expr::Cast(Cast { expr, field }) => {
+            matches!(field.data_type(), DataType::Timestamp(..)) && is_column(expr, name)
+        }
         _ => false,
     }
+}
+
+fn is_minute(expr: &Expr) -> bool {
+    is_column(expr, "minute")
 }
 
 /// A literal moment in nanoseconds since 1970.

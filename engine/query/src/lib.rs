@@ -23,11 +23,10 @@ pub use baselines::{Baselines, Trailing};
 pub use error::QueryError;
 pub use listed::ListedView;
 pub use minutes::MinuteTable;
-pub use named::{Batches, NamedTable};
 pub use plan::{Catalog, Planner, Prepared, Workspace};
 pub use reading::{Reading, Scope};
 pub use statistics::Statistic;
-pub use tidewatch_store::{Rows, StoreError};
+pub use tidewatch_store::{Rows, StoreError, TableShape, TableSnapshot};
 pub use view_table::ViewTable;
 
 #[cfg(test)]

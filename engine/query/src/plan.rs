@@ -27,12 +27,13 @@ use datafusion::{
     prelude::{SessionConfig, SessionContext},
 };
 use tidewatch_model::{EventTime, ViewMeta, limits};
+use tidewatch_store::TableShape;
 
 use crate::{
     Parameter, QueryError, Reading, ViewTable,
     error::clean,
     give_way::GiveWay,
-    named::NamedShape,
+    named::NamedTable,
     statement::{parse, query_of, query_of_mut},
     trailing::rewrite,
 };
@@ -41,17 +42,17 @@ use crate::{
 #[derive(Clone, Debug, Default)]
 pub struct Catalog {
     views: BTreeMap<String, Arc<ViewMeta>>,
-    named: BTreeMap<String, SchemaRef>,
+    named: BTreeMap<String, Arc<TableShape>>,
 }
 
 impl Catalog {
     pub fn new(
         views: impl IntoIterator<Item = Arc<ViewMeta>>,
-        named: impl IntoIterator<Item = (String, SchemaRef)>,
+        named: impl IntoIterator<Item = Arc<TableShape>>,
     ) -> Self {
         Self {
             views: views.into_iter().map(|view| (view.name.clone(), view)).collect(),
-            named: named.into_iter().collect(),
+            named: named.into_iter().map(|shape| (shape.name.clone(), shape)).collect(),
         }
     }
 
@@ -59,7 +60,7 @@ impl Catalog {
     pub fn of(reading: &Reading) -> Self {
         Self::new(
             reading.views().map(|view| Arc::clone(view.meta())),
-            reading.named_tables().map(|table| (table.name.clone(), Arc::clone(&table.schema))),
+            reading.named_tables().map(|table| Arc::clone(table.shape())),
         )
     }
 
@@ -75,7 +76,10 @@ impl Catalog {
     #[must_use]
     pub fn with_only(&self, tables: &[&str]) -> Self {
         let named = self.named.iter().filter(|(name, _)| tables.contains(&name.as_str()));
-        Self { views: self.views.clone(), named: named.map(|(name, schema)| (name.clone(), schema.clone())).collect() }
+        Self {
+            views: self.views.clone(),
+            named: named.map(|(name, shape)| (name.clone(), Arc::clone(shape))).collect(),
+        }
     }
 
     pub fn has(&self, table: &str) -> bool {
@@ -229,8 +233,8 @@ impl Planner {
             let provider = ViewTable::new(Arc::clone(view), Vec::new());
             context.register_table(&view.name, Arc::new(provider)).map_err(|error| self.refused(&error))?;
         }
-        for (name, schema) in &self.catalog.named {
-            let provider = NamedShape { name: name.clone(), schema: Arc::clone(schema) };
+        for (name, shape) in &self.catalog.named {
+            let provider = NamedTable(Arc::clone(shape));
             context.register_table(name, Arc::new(provider)).map_err(|error| self.refused(&error))?;
         }
         let mut state = context.state();

@@ -9,8 +9,9 @@ use datafusion::{
     execution::TaskContext,
 };
 use tidewatch_model::Minute;
+use tidewatch_store::TableSnapshot;
 
-use crate::{Baselines, MinuteTable, NamedTable};
+use crate::{Baselines, MinuteTable};
 
 /// The minutes that a reading lets a scan return. Statistics may look further back than `from`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -33,7 +34,7 @@ impl Scope {
 #[derive(Clone, Debug)]
 pub struct Reading {
     views: BTreeMap<String, Arc<dyn MinuteTable>>,
-    named: BTreeMap<String, NamedTable>,
+    named: BTreeMap<String, TableSnapshot>,
     scope: Scope,
     baselines: Arc<Baselines>,
 }
@@ -41,13 +42,13 @@ pub struct Reading {
 impl Reading {
     pub fn new(
         views: impl IntoIterator<Item = Arc<dyn MinuteTable>>,
-        named: impl IntoIterator<Item = NamedTable>,
+        named: impl IntoIterator<Item = TableSnapshot>,
         scope: Scope,
         baselines: Arc<Baselines>,
     ) -> Self {
         Self {
             views: views.into_iter().map(|view| (view.meta().name.clone(), view)).collect(),
-            named: named.into_iter().map(|table| (table.name.clone(), table)).collect(),
+            named: named.into_iter().map(|table| (table.shape().name.clone(), table)).collect(),
             scope,
             baselines,
         }
@@ -67,11 +68,11 @@ impl Reading {
         self.views.get(name)
     }
 
-    pub fn named(&self, name: &str) -> Option<&NamedTable> {
+    pub fn named(&self, name: &str) -> Option<&TableSnapshot> {
         self.named.get(name)
     }
 
-    pub fn named_tables(&self) -> impl Iterator<Item = &NamedTable> {
+    pub fn named_tables(&self) -> impl Iterator<Item = &TableSnapshot> {
         self.named.values()
     }
 

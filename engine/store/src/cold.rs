@@ -1,4 +1,4 @@
-//! `Cold`: minutes that are on disk, read back when somebody asks. It holds the manifest that it reads by, so that its files
+//! `Cold`: minutes and rows that are on disk, read back when somebody asks. It holds the manifest that it reads by, so that its files
 //! stay; what was read is kept in a cache for the next who asks.
 //!
 //! A damaged segment is reported once and left out, and the rest is served. A disk that does not answer is an error.
@@ -135,7 +135,16 @@ impl Cold {
     }
 
     fn spared<T>(&self, parts: &ViewParts, read: Result<T, FolderError>) -> Result<Option<T>, StoreError> {
-        self.damages.spare(read).map_err(|source| StoreError::Unread { view: parts.frames.name().to_owned(), source })
+        self.spare(read).map_err(|source| StoreError::Unread { name: parts.frames.name().to_owned(), source })
+    }
+
+    /// The segments of a table, in order.
+    pub(crate) fn table(&self, name: &str) -> &[Segment] {
+        self.manifest.tables.get(name).map_or(&[], Vec::as_slice)
+    }
+
+    pub(crate) fn files(&self) -> &Files {
+        &self.files
     }
 }
 

@@ -8,7 +8,7 @@ use tidewatch_model::Minute;
 
 use crate::frames::Misfit;
 
-/// What can go wrong with minutes.
+/// What can go wrong with minutes, and with rows of tables.
 #[derive(Debug, thiserror::Error)]
 pub enum StoreError {
     #[error("view `{view}`: minute {minute} could not be computed: {reason}")]
@@ -18,8 +18,14 @@ pub enum StoreError {
     #[error(transparent)]
     Misfit(#[from] Misfit),
     /// The disk did not answer. What is damaged is none of these: it is reported and left out.
-    #[error("view `{view}`: older minutes cannot be read: {source}")]
-    Unread { view: String, source: FolderError },
+    #[error("`{name}`: what is on disk cannot be read: {source}")]
+    Unread { name: String, source: FolderError },
+    /// Rows of a table that were saved when it had other columns.
+    #[error(
+        "the table `{table}` has rows on disk that do not fit its columns, which were changed since: {source}; \
+             undo the change, or move the saved rows away"
+    )]
+    Table { table: String, source: ArrowError },
 }
 
 #[derive(Clone, Debug, thiserror::Error)]

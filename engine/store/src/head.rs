@@ -38,6 +38,8 @@ struct ViewHead {
     unsaved: Vec<Arc<PartialRows>>,
     /// Retention has been kept up to this hour.
     kept_from: Option<i64>,
+    /// Older hours have gone for want of room.
+    no_room_before: Option<i64>,
 }
 
 /// What a view holds: of these hours every minute that was sealed.
@@ -47,6 +49,9 @@ pub struct Held {
     pub hours: Vec<(i64, i64)>,
     /// Retention has been kept up to this hour.
     pub kept_from: Option<i64>,
+    /// Older hours have gone for want of room, unless they are among `hours`.
+    #[serde(default)]
+    pub no_room_before: Option<i64>,
 }
 
 impl Held {
@@ -93,6 +98,7 @@ impl Head {
                 bytes: 0,
                 unsaved: Vec::new(),
                 kept_from: None,
+                no_room_before: None,
             })
         });
         Ok(Self { views: views.collect::<Result<_, StoreError>>()?, bytes_max, save: 1, saved: 0 })
@@ -107,6 +113,15 @@ impl Head {
         Ok(stored)
     }
 
+    /// Adds the rows of a correction. To a minute that had to go for want of room nothing is added: half a sum would be a
+    /// wrong number.
+    pub fn correct(&mut self, at: usize, partial: PartialRows) -> Result<Stored, StoreError> {
+        match self.views.get(at) {
+            Some(head) if head.has_no_room_for(partial.minute()) => Ok(Stored::default()),
+            _ => self.add(at, partial),
+        }
+    }
+
     /// Drops what leaves the views' retention as time goes on to `watermark`. History that was older already when it was
     /// replayed does not leave it and stays, as long as there is room.
     pub fn retain(&mut self, watermark: EventTime) {
@@ -116,6 +131,16 @@ impl Head {
             let kept = head.kept_from.replace(before).unwrap_or(keep);
             let leaving: Vec<i64> = head.slots.range(kept..before).map(|(hour, _)| *hour).collect();
             leaving.into_iter().for_each(|hour| head.forget(hour));
+        }
+    }
+
+    /// Drops the hours before this minute, of whatever age: there is no room for them on disk.
+    pub fn make_room(&mut self, before: Minute) {
+        let before = hour_of(before);
+        for head in &mut self.views {
+            let leaving: Vec<i64> = head.slots.range(..before).map(|(hour, _)| *hour).collect();
+            leaving.into_iter().for_each(|hour| head.forget(hour));
+            head.no_room_before = head.no_room_before.max(Some(before));
         }
     }
 
@@ -140,7 +165,11 @@ impl Head {
 
     /// The hours that each view holds.
     pub fn held(&self) -> Vec<Held> {
-        let held = |head: &ViewHead| Held { hours: ranges(head.slots.keys().copied()), kept_from: head.kept_from };
+        let held = |head: &ViewHead| Held {
+            hours: ranges(head.slots.keys().copied()),
+            kept_from: head.kept_from,
+            no_room_before: head.no_room_before,
+        };
         self.views.iter().map(held).collect()
     }
 
@@ -158,7 +187,7 @@ impl Head {
         sealed: impl Fn(Minute) -> bool,
     ) -> Result<(), StoreError> {
         let Some(head) = self.views.get_mut(at) else { return Ok(()) };
-        head.kept_from = held.kept_from;
+        (head.kept_from, head.no_room_before) = (held.kept_from, held.no_room_before);
         let mut slots = BTreeMap::new();
         for hour in held.hours.iter().flat_map(|(first, last)| *first..=*last) {
             let mut slot = Slot::default();
@@ -183,7 +212,7 @@ impl Head {
     pub fn add_empty(&mut self, at: usize, held: &Held, sealed: impl Fn(Minute) -> bool) -> Result<(), StoreError> {
         let save = self.save;
         let Some(head) = self.views.get_mut(at) else { return Ok(()) };
-        head.kept_from = held.kept_from;
+        (head.kept_from, head.no_room_before) = (held.kept_from, held.no_room_before);
         for hour in held.hours.iter().flat_map(|(first, last)| *first..=*last) {
             for minute in (hour * 60..hour * 60 + 60).map(Minute::from_index) {
                 if sealed(minute) && !head.holds(minute) {
@@ -251,6 +280,10 @@ impl ViewHead {
 
     fn fills(&self) -> bool {
         matches!(self.parts.view().meta.fill, Fill::Zero { .. })
+    }
+
+    fn has_no_room_for(&self, minute: Minute) -> bool {
+        self.no_room_before.is_some_and(|before| hour_of(minute) < before) && !self.holds(minute)
     }
 
     fn holds(&self, minute: Minute) -> bool {

@@ -18,11 +18,13 @@ mod name;
 mod parts;
 mod pins;
 mod reading;
+mod retention;
 mod seen;
 mod segment;
 mod series;
 mod snapshot;
 mod survey;
+mod table;
 mod verified;
 
 #[cfg(test)]
@@ -41,7 +43,9 @@ pub use head::{Head, Held, SeenBefore, Stored, Unsaved};
 pub use manifest::{FileEntry, IdRun, MANIFEST_VERSION, Manifest, StoredView};
 pub use name::{MANIFEST, is_file};
 pub use pins::{Pin, Pins};
+pub use retention::{bytes_of, over};
 pub use segment::{Chunk, Contents, EncodedSegment, Segment};
 pub use snapshot::{OpenMinute, Rows, Snapshot, ViewSnapshot};
 pub use survey::{ManifestFound, StoreSurvey, survey};
+pub use table::{TableScan, TableShape, TableSnapshot};
 pub use tidewatch_model::{Fill, Measure, ViewMeta};

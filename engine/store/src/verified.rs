@@ -5,7 +5,7 @@ use std::{
     collections::BTreeMap,
     io,
     panic::{AssertUnwindSafe, catch_unwind},
-    path::Path,
+    path::{Path, PathBuf},
     sync::Arc,
 };
 
@@ -24,8 +24,9 @@ use parquet::{
     },
     errors::ParquetError,
     file::{
-        metadata::{PageIndexPolicy, ParquetMetaData, ParquetMetaDataReader},
+        metadata::{PageIndexPolicy, ParquetMetaData, ParquetMetaDataReader, RowGroupMetaData},
         reader::{ChunkReader, Length},
+        statistics::Statistics,
     },
 };
 use tidewatch_log::ReadFile;
@@ -33,6 +34,7 @@ use tidewatch_model::{Minute, limits};
 
 use crate::{
     error::{Damage, FolderError},
+    files::Files,
     segment::{Chunk, PARQUET_MAGIC, Segment, places},
 };
 
@@ -122,14 +124,84 @@ pub(crate) fn read(
             reading.verify(&mut verified, chunk, name)?;
         }
     }
-    let batches = caught(|| decode(verified, metadata, mask, of_minute)).map_err(|error| {
-        reading.damaged(format!("its checksums are right, but it cannot be read as Parquet: {error}"))
-    })?;
+    let filtered = of_minute.is_some();
+    let wanted = Wanted { mask, of_minute, group: None };
+    let batches =
+        caught(|| decode(verified, Arc::new(metadata), wanted)).map_err(|error| reading.not_parquet(&error))?;
     let rows: u64 = batches.iter().map(|batch| batch.num_rows() as u64).sum();
-    if minutes.is_none() && rows != segment.rows {
+    if !filtered && rows != segment.rows {
         return Err(reading.damaged(format!("it has {rows} rows where the manifest says {}", segment.rows)));
     }
     Ok(batches)
+}
+
+/// A segment that is read row group by row group.
+#[derive(Debug)]
+pub(crate) struct Groups {
+    path: PathBuf,
+    file: Arc<dyn ReadFile>,
+    segment: Segment,
+    /// The footer.
+    verified: Verified,
+    metadata: Arc<ParquetMetaData>,
+    next: usize,
+}
+
+impl Groups {
+    pub fn open(files: &Files, segment: Segment) -> Result<Self, FolderError> {
+        let file = files.open(&segment.file, Some(segment.affected()))?;
+        let path = files.path(&segment.file.name);
+        let mut verified = Verified { length: segment.file.bytes, chunks: BTreeMap::new() };
+        let metadata = Reading { path: &path, file: &*file, segment: &segment }.footer(&mut verified)?;
+        Ok(Self { path, file, segment, verified, metadata: Arc::new(metadata), next: 0 })
+    }
+
+    /// The next row group in which the column `time` can be in one of these minutes, of it the columns with these names;
+    /// `None` after the last.
+    pub fn next(
+        &mut self,
+        columns: &[&str],
+        time: Option<&str>,
+        minutes: (Minute, Minute),
+    ) -> Result<Option<Vec<RecordBatch>>, FolderError> {
+        let metadata = Arc::clone(&self.metadata);
+        let schema = metadata.file_metadata().schema_descr();
+        let mask = ProjectionMask::columns(schema, columns.iter().copied());
+        let reading = Reading { path: &self.path, file: &*self.file, segment: &self.segment };
+        let leaves = schema.num_columns();
+        for (at, group) in metadata.row_groups().iter().enumerate().skip(self.next) {
+            self.next = at + 1;
+            if time.is_some_and(|time| !may_have(group, time, minutes)) {
+                continue;
+            }
+            let mut verified = self.verified.clone();
+            let chunks = reading.column_chunks().iter().skip(at * leaves).take(leaves);
+            for (leaf, chunk) in chunks.enumerate().filter(|(leaf, _)| mask.leaf_included(*leaf)) {
+                let name = || format!("column `{}` of row group {at}", schema.column(leaf).path().string());
+                reading.verify(&mut verified, chunk, name)?;
+            }
+            let wanted = Wanted { mask, of_minute: None, group: Some(at) };
+            let batches = caught(|| decode(verified, Arc::clone(&metadata), wanted))
+                .map_err(|error| reading.not_parquet(&error))?;
+            let rows: usize = batches.iter().map(RecordBatch::num_rows).sum();
+            if i64::try_from(rows) != Ok(group.num_rows()) {
+                let said = group.num_rows();
+                return Err(reading.damaged(format!("row group {at} has {rows} rows where the footer says {said}")));
+            }
+            return Ok(Some(batches));
+        }
+        Ok(None)
+    }
+}
+
+/// False where the statistics of a row group say that no row's time is in these minutes.
+fn may_have(group: &RowGroupMetaData, time: &str, (first, last): (Minute, Minute)) -> bool {
+    let column = group.columns().iter().find(|column| column.column_path().string() == time);
+    let Some(Statistics::Int64(of)) = column.and_then(|column| column.statistics()) else { return true };
+    match (of.min_opt(), of.max_opt()) {
+        (Some(least), Some(most)) => *least < last.end().micros() && first.start().micros() <= *most,
+        _ => true,
+    }
 }
 
 /// The Parquet reader panics on some bytes that no writer makes, though a checksum may vouch for them: here that is damage
@@ -141,21 +213,27 @@ fn caught<T>(read: impl FnOnce() -> Result<T, String>) -> Result<T, String> {
 /// The column that says which minute a row belongs to.
 const MINUTE: &str = "minute";
 
-fn decode(
-    verified: Verified,
-    metadata: ParquetMetaData,
+/// What is decoded of what was verified.
+struct Wanted {
     mask: ProjectionMask,
     of_minute: Option<(ProjectionMask, (Minute, Minute))>,
-) -> Result<Vec<RecordBatch>, String> {
-    let metadata = ArrowReaderMetadata::try_new(Arc::new(metadata), ArrowReaderOptions::new());
+    /// Only this row group.
+    group: Option<usize>,
+}
+
+fn decode(verified: Verified, metadata: Arc<ParquetMetaData>, wanted: Wanted) -> Result<Vec<RecordBatch>, String> {
+    let metadata = ArrowReaderMetadata::try_new(metadata, ArrowReaderOptions::new());
     let mut builder =
         ParquetRecordBatchReaderBuilder::new_with_metadata(verified, metadata.map_err(|e| e.to_string())?);
+    if let Some(group) = wanted.group {
+        builder = builder.with_row_groups(vec![group]);
+    }
     let about = builder.schema().metadata().clone();
-    if let Some((minute, (from, to))) = of_minute {
+    if let Some((minute, (from, to))) = wanted.of_minute {
         let between = ArrowPredicateFn::new(minute, move |rows| rows_between(&rows, from, to));
         builder = builder.with_row_filter(RowFilter::new(vec![Box::new(between)]));
     }
-    let reader = builder.with_projection(mask).with_batch_size(limits::BATCH_EVENTS_MAX).build();
+    let reader = builder.with_projection(wanted.mask).with_batch_size(limits::BATCH_EVENTS_MAX).build();
     let batches = reader.map_err(|error| error.to_string())?.map(|batch| {
         // The reader gives columns without what the schema says of the whole.
         let batch = batch?;
@@ -172,13 +250,17 @@ fn rows_between(rows: &RecordBatch, from: Minute, to: Minute) -> Result<BooleanA
     Ok(BooleanArray::from_unary(times, |micros| (first..=last).contains(&micros)))
 }
 
-impl Reading<'_> {
+impl<'a> Reading<'a> {
     fn damaged(&self, what: impl Into<String>) -> FolderError {
         Damage { file: self.path.to_owned(), what: what.into(), affected: Some(self.segment.affected()) }.into()
     }
 
+    fn not_parquet(&self, error: &str) -> FolderError {
+        self.damaged(format!("its checksums are right, but it cannot be read as Parquet: {error}"))
+    }
+
     /// The footer comes last, the column chunks before it.
-    fn column_chunks(&self) -> &[Chunk] {
+    fn column_chunks(&self) -> &'a [Chunk] {
         self.segment.chunks.split_last().map_or(&[], |(_, columns)| columns)
     }
 

@@ -13,7 +13,7 @@ use arrow::{
 use tidewatch_model::{EventTime, Fill, Measure, Minute, Span, ViewMeta};
 use tidewatch_store::StoreError;
 
-use crate::{Baselines, MinuteTable, NamedTable, QueryError, QueryLimits, Reading, Rows, Scope};
+use crate::{Baselines, MinuteTable, QueryError, QueryLimits, Reading, Rows, Scope, TableSnapshot};
 
 /// One row: minute, key, measures.
 pub type Row = (i64, &'static str, Option<i64>, f64);
@@ -112,7 +112,7 @@ impl MinuteTable for Fake {
 pub const LIMITS: QueryLimits =
     QueryLimits { memory_bytes: 64 << 20, time: std::time::Duration::from_secs(60), rows: 100_000 };
 
-pub fn reading(views: Vec<Fake>, named: Vec<NamedTable>) -> Reading {
+pub fn reading(views: Vec<Fake>, named: Vec<TableSnapshot>) -> Reading {
     let views = views.into_iter().map(|view| Arc::new(view) as Arc<dyn MinuteTable>);
     Reading::new(views, named, Scope::EVERYTHING, Baselines::none())
 }

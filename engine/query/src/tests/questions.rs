@@ -9,7 +9,7 @@ use arrow::{
 use tidewatch_model::EventTime;
 
 use super::fake::{Fake, LIMITS, lines, reading};
-use crate::{NamedTable, Parameter, QueryError, render};
+use crate::{Parameter, QueryError, TableShape, TableSnapshot, render};
 
 fn payments() -> Fake {
     let mut rows = Vec::new();
@@ -22,13 +22,11 @@ fn payments() -> Fake {
     Fake::new("payments", rows, 995)
 }
 
-fn small() -> NamedTable {
+fn small() -> TableSnapshot {
     let schema = Arc::new(Schema::new(vec![Field::new("n", DataType::Int64, false)]));
-    let shape = Arc::clone(&schema);
-    let batches = move || {
-        vec![RecordBatch::try_new(Arc::clone(&shape), vec![Arc::new(Int64Array::from(vec![1, 2, 3]))]).unwrap()]
-    };
-    NamedTable { name: "alerts".to_owned(), schema, batches: Arc::new(batches) }
+    let rows = RecordBatch::try_new(Arc::clone(&schema), vec![Arc::new(Int64Array::from(vec![1, 2, 3]))]).unwrap();
+    let shape = TableShape { name: "alerts".to_owned(), schema, time: None };
+    TableSnapshot::new(Arc::new(shape), None, vec![rows])
 }
 
 #[tokio::test]
@@ -151,8 +149,8 @@ async fn explain_shows_the_scan() {
 
 #[test]
 fn answers_are_rendered() {
-    let batches = (small().batches)();
-    let schema = small().schema;
+    let batches: Vec<RecordBatch> = small().scan_all().unwrap().map(Result::unwrap).collect();
+    let schema = Arc::clone(&small().shape().schema);
     assert_eq!(render::table(&schema, &batches).unwrap(), "+---+\n| n |\n+---+\n| 1 |\n| 2 |\n| 3 |\n+---+");
     assert_eq!(render::table(&schema, &[]).unwrap(), "+---+\n| n |\n+---+\n+---+");
     assert_eq!(render::to_csv(&schema, &batches).unwrap(), b"n\n1\n2\n3\n");

@@ -7,7 +7,7 @@ use arrow::{
     datatypes::{DataType, Field, Schema, SchemaRef},
 };
 use tidewatch_model::{Fill, Measure, Minute, Span, ViewMeta};
-use tidewatch_query::{Baselines, Catalog, ListedView, MinuteTable, Reading, Scope};
+use tidewatch_query::{Baselines, Catalog, ListedView, MinuteTable, Reading, Scope, TableShape};
 
 use crate::RuleSet;
 
@@ -45,10 +45,8 @@ pub fn both() -> Arc<ViewMeta> {
 pub fn catalog() -> Catalog {
     let raw: SchemaRef = Arc::new(Schema::new(vec![Field::new("status", DataType::Utf8, false)]));
     let alerts: SchemaRef = Arc::new(Schema::new(vec![Field::new("rule", DataType::Utf8, false)]));
-    Catalog::new(
-        [by_status(), by_region(), latency(), both()],
-        [("transactions".to_owned(), raw), ("alerts".to_owned(), alerts)],
-    )
+    let shape = |name: &str, schema| Arc::new(TableShape { name: name.to_owned(), schema, time: None });
+    Catalog::new([by_status(), by_region(), latency(), both()], [shape("transactions", raw), shape("alerts", alerts)])
 }
 
 /// A row: minute, keys, measures.

@@ -6,6 +6,7 @@ mod crashes;
 mod damage;
 mod fixture;
 mod segments;
+mod tables;
 
 use std::{path::Path, sync::Arc};
 
