@@ -17,7 +17,7 @@ use tokio::sync::Semaphore;
 
 use crate::{
     backups::Backups,
-    checkpoint::{Checkpointer, Checkpoints},
+    checkpoint::{Checkpointer, Checkpoints, Worker},
     condition::Condition,
     config::{self, Config, Severities},
     core::{CoreLimits, Plan},
@@ -116,9 +116,10 @@ impl Parts {
             Turns::Steps => Log::stepped(writer, Arc::new(watch)),
         });
         let (its_log, its_metrics, its_condition) = (Arc::clone(&log), Arc::clone(&metrics), Arc::clone(&condition));
+        let worker = Worker::new(checkpoints, its_log, its_metrics, its_condition, quarantine);
         let checkpoints = match turns {
-            Turns::Threads => Checkpointer::start(checkpoints, its_log, its_metrics, its_condition, quarantine)?,
-            Turns::Steps => Checkpointer::stepped(checkpoints, its_log, its_metrics, its_condition, quarantine),
+            Turns::Threads => Checkpointer::start(worker)?,
+            Turns::Steps => Checkpointer::stepped(worker),
         };
         recovered.core.measure(Arc::clone(&metrics));
         let (inbox, events) = inbox(config.ingest.max_in_flight_batches);

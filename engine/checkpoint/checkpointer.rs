@@ -78,33 +78,19 @@ enum Runs {
 
 impl Checkpointer {
     /// Starts the thread.
-    pub fn start(
-        checkpoints: Checkpoints,
-        log: Arc<Log>,
-        metrics: Arc<Metrics>,
-        condition: Arc<Condition>,
-        quarantine: Quarantine,
-    ) -> std::io::Result<Self> {
+    pub fn start(worker: Worker) -> std::io::Result<Self> {
         // One waits at most: the next is handed in when the one before is written.
         let (jobs, receiver) = sync_channel(1);
-        let worker = Worker::new(checkpoints, log, metrics, condition, quarantine);
         let progress = Arc::clone(&worker.progress);
         let thread = std::thread::Builder::new().name("checkpoint".to_owned()).spawn(move || worker.run(&receiver))?;
         Ok(Self { progress, runs: Runs::Thread { jobs, thread } })
     }
 
     /// Without a thread: nothing is written until `step`.
-    pub fn stepped(
-        checkpoints: Checkpoints,
-        log: Arc<Log>,
-        metrics: Arc<Metrics>,
-        condition: Arc<Condition>,
-        quarantine: Quarantine,
-    ) -> Self {
-        let worker = Box::new(Worker::new(checkpoints, log, metrics, condition, quarantine));
+    pub fn stepped(worker: Worker) -> Self {
         Self {
             progress: Arc::clone(&worker.progress),
-            runs: Runs::Steps { worker, waiting: None, merging: Merging::default() },
+            runs: Runs::Steps { worker: Box::new(worker), waiting: None, merging: Merging::default() },
         }
     }
 
@@ -165,7 +151,8 @@ impl Checkpointer {
     }
 }
 
-struct Worker {
+/// What does the work, on whichever thread.
+pub struct Worker {
     checkpoints: Checkpoints,
     log: Arc<Log>,
     metrics: Arc<Metrics>,
@@ -205,7 +192,7 @@ impl Merging {
 }
 
 impl Worker {
-    fn new(
+    pub fn new(
         checkpoints: Checkpoints,
         log: Arc<Log>,
         metrics: Arc<Metrics>,

@@ -9,7 +9,7 @@ mod reading;
 pub mod state_file;
 mod writing;
 
-pub use checkpointer::Checkpointer;
+pub use checkpointer::{Checkpointer, Worker};
 pub use reading::{Restored, restore};
 pub use state_file::StateFileError;
 pub use writing::{Checkpoints, Rest};

@@ -5,17 +5,6 @@ use crate::Extent;
 
 const RECORDS: u64 = 60;
 
-fn written() -> (MemFs, Writer) {
-    let fs = MemFs::new();
-    let (mut writer, _) = open(&fs).unwrap();
-    for number in 1..=RECORDS {
-        writer.append(&encoded(&note(number))).unwrap();
-        writer.commit(&no_clock).unwrap();
-    }
-    assert!(segment_files(&fs).len() >= 3, "the test wants several segments");
-    (fs, writer)
-}
-
 fn extent(fs: &MemFs, from: u64, last: u64) -> Result<Extent, LogError> {
     Extent::of(fs, dir(), Lsn(from), Lsn(last))
 }
@@ -33,7 +22,7 @@ fn copied(fs: &MemFs, extent: &Extent) -> MemFs {
 
 #[test]
 fn any_stretch_can_be_copied_and_opened() {
-    let (fs, mut writer) = written();
+    let (fs, mut writer) = written(RECORDS, 3);
     // Written, and behind every stretch.
     writer.append(&encoded(&note(RECORDS + 1))).unwrap();
     writer.commit(&no_clock).unwrap();
@@ -62,7 +51,7 @@ fn a_log_without_records_is_copied_as_one() {
 
 #[test]
 fn what_is_damaged_or_gone_is_not_copied() {
-    let (fs, mut writer) = written();
+    let (fs, mut writer) = written(RECORDS, 3);
     assert!(matches!(extent(&fs, 1, RECORDS + 1), Err(LogError::Damaged(damage)) if damage.lsn == Lsn(RECORDS + 1)));
     writer.forget_before(Lsn(RECORDS / 2)).unwrap();
     assert!(matches!(extent(&fs, 1, RECORDS), Err(LogError::Damaged(damage)) if damage.lsn == Lsn(1)));

@@ -8,18 +8,6 @@ use crate::{
 
 const RECORDS: u64 = 100;
 
-/// A log of several segments.
-fn written() -> (MemFs, Writer) {
-    let fs = MemFs::new();
-    let (mut writer, _) = open(&fs).unwrap();
-    for number in 1..=RECORDS {
-        writer.append(&encoded(&note(number))).unwrap();
-        writer.commit(&no_clock).unwrap();
-    }
-    assert!(segment_files(&fs).len() >= 4, "the test wants several segments");
-    (fs, writer)
-}
-
 /// The log holds the records from its first to `last`; what is at or behind `before` was not forgotten.
 fn check(fs: &MemFs, before: u64, last: u64, case: &str) -> Lsn {
     let (_, found) = open(fs).unwrap_or_else(|error| panic!("{case}: {error}"));
@@ -35,7 +23,7 @@ fn a_crash_while_forgetting_leaves_a_log_that_opens() {
     for before in [1, 2, 17, RECORDS, RECORDS + 1, u64::MAX] {
         for operation in 1.. {
             let case = format!("before {before}, halted at operation {operation}");
-            let (fs, mut writer) = written();
+            let (fs, mut writer) = written(RECORDS, 4);
             let done = fs.operations();
             fs.fail(operation, Fault::Halt);
             let forgotten = writer.forget_before(Lsn(before));
@@ -56,7 +44,7 @@ fn what_failed_to_go_goes_the_next_time() {
         // Removals; behind each, the folder is synced, and should that fail the log stops.
         for operation in [1, 3] {
             let case = format!("{fault:?} at operation {operation}");
-            let (fs, mut writer) = written();
+            let (fs, mut writer) = written(RECORDS, 4);
             fs.fail(operation, fault);
             assert!(writer.forget_before(Lsn(RECORDS)).is_err(), "{case}");
             check(&fs, RECORDS, RECORDS, &case);
@@ -72,7 +60,7 @@ fn what_failed_to_go_goes_the_next_time() {
 
 #[test]
 fn the_open_segment_stays_and_numbers_go_on() {
-    let (fs, writer) = written();
+    let (fs, writer) = written(RECORDS, 4);
     let log = Log::stepped(writer, Arc::new(Unobserved));
     log.forget_before(Lsn(u64::MAX));
     assert!(log.step());

@@ -164,6 +164,18 @@ fn contents(fs: &MemFs) -> Result<Vec<(Lsn, Record)>, LogError> {
     Reader::open(Arc::new(fs.clone()), dir(), found.log_id, (found.first, found.last()), schemas())?.collect()
 }
 
+/// A log of so many records in at least so many segments.
+fn written(records: u64, segments: usize) -> (MemFs, Writer) {
+    let fs = MemFs::new();
+    let (mut writer, _) = open(&fs).unwrap();
+    for number in 1..=records {
+        writer.append(&encoded(&note(number))).unwrap();
+        writer.commit(&no_clock).unwrap();
+    }
+    assert!(segment_files(&fs).len() >= segments, "the test wants several segments");
+    (fs, writer)
+}
+
 fn segment_files(fs: &MemFs) -> Vec<String> {
     fs.list(dir()).unwrap()
 }
