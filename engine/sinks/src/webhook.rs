@@ -181,7 +181,7 @@ fn client(url: &Url, timeout: Span) -> Result<Client, reqwest::Error> {
         .pool_max_idle_per_host(limits::DELIVERIES_IN_FLIGHT_PER_RECEIVER_MAX);
     if url.scheme() == "http" {
         // Without this, a machine that has no CA certificates could not even talk plain HTTP.
-        builder = builder.tls_certs_only([]);
+        builder = builder.tls_built_in_root_certs(false);
     }
     builder.build()
 }
