@@ -14,7 +14,7 @@ use tidewatch_model::{Clock, Span};
 use tidewatch_serve::{Edge, serve_grpc, serve_http};
 use tidewatch_sinks::{DispatcherTask, LogSink, Receiver, Secret, TokioTimer, Webhook, WebhookConfig};
 use tidewatch_views::{compile_stream, compile_view};
-use tokio::{net::TcpListener, sync::Semaphore, sync::watch, task::JoinHandle};
+use tokio::{net::TcpListener, sync::watch, task::JoinHandle};
 
 use crate::{
     config::{self, Config, ReceiverKind},
@@ -199,8 +199,9 @@ impl Running {
             }
         }
         self.ticker.abort();
-        drain(&self.front.admission, self.front.admitted_max).await;
-        self.front.admission.close();
+        if !self.front.admission.drain(DRAIN_GRACE).await {
+            tracing::warn!("some batches were still on their way into the views at the stop; the log has them");
+        }
         self.dispatcher.stop(DELIVERY_GRACE).await;
         self.inbox.put(Event::Stop);
         let pipeline = self.pipeline;
@@ -210,14 +211,6 @@ impl Running {
         let log = self.log;
         tokio::task::spawn_blocking(move || log.close()).await??;
         Ok(())
-    }
-}
-
-/// Waits until every admitted batch is in the views: then all permits are back.
-async fn drain(admission: &Semaphore, admitted_max: usize) {
-    let all = u32::try_from(admitted_max).unwrap_or(u32::MAX);
-    if !matches!(tokio::time::timeout(DRAIN_GRACE, admission.acquire_many(all)).await, Ok(Ok(_))) {
-        tracing::warn!("some batches were still on their way into the views at the stop; the log has them");
     }
 }
 

@@ -26,10 +26,11 @@ use tidewatch_serve::{
     report::{AlertReport, Counter, RuleReport, Status},
     select,
 };
-use tokio::sync::{Semaphore, oneshot};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot};
 use tracing::Instrument;
 
 use crate::{
+    admission::{Admission, NotAdmitted, Weight},
     backups::Backups,
     condition::Condition,
     pipeline::{Answer as Applied, Event, Inbox, QUESTIONS_MAX, session_of},
@@ -55,10 +56,7 @@ pub struct Front {
     pub rules: Arc<RuleSet>,
     pub rule_limits: RuleLimits,
     pub query_limits: QueryLimits,
-    pub admission: Arc<Semaphore>,
-    /// The permits of `admission` when nothing is under way.
-    pub admitted_max: usize,
-    pub admission_wait: Duration,
+    pub admission: Admission,
     pub queries: Arc<Semaphore>,
     pub questions: Arc<Semaphore>,
     pub partitions: u16,
@@ -73,16 +71,21 @@ impl Front {
         Arc::new(Semaphore::new(QUESTIONS_MAX))
     }
 
-    async fn admit(&self) -> Result<tokio::sync::OwnedSemaphorePermit, Refusal> {
+    async fn admit(&self, weight: Weight) -> Result<OwnedSemaphorePermit, Refusal> {
         if let Some(reason) = self.condition.views_stopped() {
             return Err(Refusal::Unavailable(reason));
         }
-        let admission = Arc::clone(&self.admission).acquire_owned();
-        match tokio::time::timeout(self.admission_wait, admission).await {
-            Ok(Ok(permit)) => Ok(permit),
-            Ok(Err(_)) => Err(Refusal::Unavailable("the engine is stopping; send again when it is back".to_owned())),
-            Err(_) => Err(Refusal::Busy { retry_after: self.admission_wait }),
-        }
+        self.admission.admit(weight).await.map_err(|why| match why {
+            NotAdmitted::Closed => {
+                Refusal::Unavailable("the engine is stopping; send again when it is back".to_owned())
+            }
+            NotAdmitted::Full { waited } => Refusal::Busy { retry_after: waited },
+        })
+    }
+
+    /// For a record without events.
+    async fn admit_one(&self) -> Result<OwnedSemaphorePermit, Refusal> {
+        self.admit(self.admission.weight(0, 0)).await
     }
 
     /// Appends a record; the receiver hears where it stands once it is durable.
@@ -90,7 +93,7 @@ impl Front {
         &self,
         record: Record,
         answer: Option<Applied>,
-        admitted: tokio::sync::OwnedSemaphorePermit,
+        admitted: OwnedSemaphorePermit,
     ) -> Result<oneshot::Receiver<Result<Lsn, LogError>>, Refusal> {
         let encoded = Encoded::new(&record).map_err(|error| Refusal::Invalid(error.to_string()))?;
         let (done, durable) = oneshot::channel();
@@ -236,7 +239,8 @@ impl Engine for Front {
     }
 
     async fn submit(&self, submission: Submission) -> Result<Acknowledgement, Refusal> {
-        let admitted = self.admit().await?;
+        let weight = self.admission.weight(submission.rows.num_rows(), submission.rows.get_array_memory_size());
+        let admitted = self.admit(weight).await?;
         let events = self.events(submission);
         let accepted = events.rows.num_rows() as u64;
         let metrics = Arc::clone(&self.metrics);
@@ -257,7 +261,7 @@ impl Engine for Front {
     async fn open_session(&self, request: SessionRequest) -> Result<OpenedSession, Refusal> {
         let session = session_of(&request.name);
         self.claim(session)?;
-        let admitted = self.admit().await?;
+        let admitted = self.admit_one().await?;
         let (asker, answer) = oneshot::channel();
         let record = Record::SessionOpened(SessionOpened {
             stream: self.schema.name().to_owned(),
@@ -274,7 +278,7 @@ impl Engine for Front {
     }
 
     async fn end_session(&self, session: SessionId) -> Result<SessionSummary, Refusal> {
-        let admitted = self.admit().await?;
+        let admitted = self.admit_one().await?;
         let (asker, answer) = oneshot::channel();
         let stream = self.schema.name().to_owned();
         let record = Record::SessionEnded(SessionEnded { stream, session, at: self.clock.now() });

@@ -1,6 +1,7 @@
 //! The engine put together: configuration, the core behind the log, the pipeline that drives it, the servers in
 //! front of it, and the commands. The binary is one call into this.
 
+mod admission;
 pub mod app;
 pub mod backups;
 pub mod checkpoint;

@@ -16,6 +16,7 @@ use tidewatch_store::Folder;
 use tokio::sync::Semaphore;
 
 use crate::{
+    admission::Admission,
     backups::Backups,
     checkpoint::{Checkpointer, Checkpoints, Worker},
     condition::Condition,
@@ -122,7 +123,7 @@ impl Parts {
             Turns::Steps => Checkpointer::stepped(worker),
         };
         recovered.core.measure(Arc::clone(&metrics));
-        let (inbox, events) = inbox(config.ingest.max_in_flight_batches);
+        let (inbox, events) = inbox();
         let (deliveries, delivered) = (inbox.clone(), Arc::clone(&metrics));
         let (dispatcher, dispatcher_task) = Dispatcher::start(
             recovered.deliveries.clone(),
@@ -189,9 +190,7 @@ impl Parts {
                 time: config.query.timeout.to_std(),
                 rows: config.query.rows_max,
             },
-            admission: Arc::new(Semaphore::new(config.ingest.max_in_flight_batches)),
-            admitted_max: config.ingest.max_in_flight_batches,
-            admission_wait: config.ingest.admission_wait.to_std(),
+            admission: Admission::new(config.ingest.max_in_flight_events, config.ingest.admission_wait.to_std()),
             queries: Arc::new(Semaphore::new(config.query.concurrency)),
             questions: Front::questions(),
             partitions: config.log.partitions,

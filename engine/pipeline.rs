@@ -84,8 +84,8 @@ impl Inbox {
     }
 }
 
-pub fn inbox(records_max: usize) -> (Inbox, Receiver<Event>) {
-    let (events, receiver) = sync_channel(records_max + QUESTIONS_MAX + 1_024);
+pub fn inbox() -> (Inbox, Receiver<Event>) {
+    let (events, receiver) = sync_channel(limits::RECORDS_IN_FLIGHT_MAX + QUESTIONS_MAX + 1_024);
     (Inbox { events }, receiver)
 }
 
@@ -228,6 +228,7 @@ impl Pipeline {
             // The log has the record; the next start applies it to a state that is whole.
             return;
         }
+        self.await_room();
         let timer = self.metrics.time(Stage::Apply);
         let applied = self.core.apply(lsn, record);
         drop(timer);
@@ -243,7 +244,7 @@ impl Pipeline {
         }
         if let Record::Events(events) = record {
             self.unsaved_events += events.rows.num_rows() as u64;
-            if self.unsaved_events >= self.checkpoint_events {
+            if self.unsaved_events >= self.checkpoint_events || self.core.wants_saving() {
                 self.checkpoint();
             }
         }
@@ -258,6 +259,21 @@ impl Pipeline {
                 let _ = asker.send(());
             }
             _ => {}
+        }
+    }
+
+    /// Where rows fill the memory that they have until a checkpoint takes them, the record waits for the one that is being
+    /// written, and with it, in the end, whoever sends. Where the disk takes none nobody waits, and the oldest rows are lost.
+    fn await_room(&mut self) {
+        if !self.core.is_full() {
+            return;
+        }
+        let timer = self.metrics.time(Stage::AwaitCheckpoint);
+        let written = self.checkpoints.settle();
+        drop(timer);
+        if written {
+            self.note_written();
+            self.checkpoint();
         }
     }
 

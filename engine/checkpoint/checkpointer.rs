@@ -3,9 +3,8 @@
 
 use std::{
     sync::{
-        Arc, Mutex, PoisonError,
-        atomic::{AtomicBool, Ordering},
-        mpsc::{Receiver, RecvTimeoutError, SyncSender, TryRecvError, sync_channel},
+        Arc, Condvar, Mutex, MutexGuard, PoisonError,
+        mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel},
     },
     thread::JoinHandle,
     time::Duration,
@@ -27,9 +26,16 @@ use crate::{
 const RETRY: Duration = Duration::from_secs(5);
 
 /// Merges of segments after one checkpoint, and rows that they read. A checkpoint that is handed in meanwhile comes after
-/// the merge that is under way, so that under full load there is one merge for each.
+/// the merge that is under way.
 const MERGES_MAX: usize = 64;
 const MERGED_ROWS_MAX: u64 = 4 * limits::MERGE_ROWS_MAX;
+
+/// Merges wait until no checkpoint was handed in for so long: under full load the next is what matters, because what no
+/// checkpoint has a restart must apply.
+const MERGES_AFTER: Duration = Duration::from_secs(1);
+
+/// Beyond so many segments that were never merged they do not wait any more: then there is a merge for each checkpoint.
+const UNMERGED_MAX: usize = 512;
 
 struct Job {
     saved: SavedCore,
@@ -51,9 +57,32 @@ pub struct Written {
 /// What the pipeline sees of the work.
 #[derive(Debug, Default)]
 struct Progress {
-    /// One is being written, or none can be any more.
-    busy: AtomicBool,
+    now: Mutex<Now>,
+    changed: Condvar,
     written: Mutex<Option<Written>>,
+}
+
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+enum Now {
+    /// The next can be handed in.
+    #[default]
+    Idle,
+    Writing,
+    /// The disk does not take it; it is tried again.
+    Failing,
+    /// None can be written any more.
+    Stopped,
+}
+
+impl Progress {
+    fn now(&self) -> MutexGuard<'_, Now> {
+        self.now.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn is(&self, now: Now) {
+        *self.now() = now;
+        self.changed.notify_all();
+    }
 }
 
 /// Where the pipeline hands checkpoints in.
@@ -96,7 +125,21 @@ impl Checkpointer {
 
     /// Whether the next checkpoint can be handed in.
     pub fn is_idle(&self) -> bool {
-        !self.progress.busy.load(Ordering::Acquire)
+        *self.progress.now() == Now::Idle
+    }
+
+    /// Waits for the checkpoint that is being written, if any, unless the disk does not take it. Returns whether the next can
+    /// be handed in.
+    pub fn settle(&mut self) -> bool {
+        if matches!(self.runs, Runs::Steps { .. }) {
+            if !self.is_idle() {
+                self.step();
+            }
+            return self.is_idle();
+        }
+        let now = self.progress.now();
+        let now = self.progress.changed.wait_while(now, |now| *now == Now::Writing);
+        *now.unwrap_or_else(PoisonError::into_inner) == Now::Idle
     }
 
     /// What was written since the last call: the newest, where there was more than one.
@@ -106,11 +149,12 @@ impl Checkpointer {
 
     /// Hands a checkpoint in; the caller has seen that the one before is written.
     pub fn write(&mut self, saved: SavedCore, rest: Rest) {
-        self.progress.busy.store(true, Ordering::Release);
+        self.progress.is(Now::Writing);
         let job = Job { saved, rest };
         match &mut self.runs {
             Runs::Thread { jobs, .. } => {
                 if jobs.try_send(job).is_err() {
+                    self.progress.is(Now::Stopped);
                     tracing::error!("the checkpoint thread is gone; the log has everything, restart the engine");
                 }
             }
@@ -163,12 +207,21 @@ pub struct Worker {
     merges: bool,
 }
 
+/// Nobody waits for a thread that is gone, however it went.
+struct Ended(Arc<Progress>);
+
+impl Drop for Ended {
+    fn drop(&mut self) {
+        self.0.is(Now::Stopped);
+    }
+}
+
 /// How an attempt to write a checkpoint went.
 enum Attempt {
     Written,
     /// The disk may take it later.
     Again,
-    /// No checkpoint can be written any more. The work stays busy for good, so that none is asked for.
+    /// No checkpoint can be written any more.
     Never,
 }
 
@@ -184,6 +237,10 @@ struct Merging {
 impl Merging {
     fn begun(save: u64) -> Self {
         Self { save, merges_left: MERGES_MAX, rows_left: MERGED_ROWS_MAX }
+    }
+
+    fn has_begun(&self) -> bool {
+        self.merges_left < MERGES_MAX
     }
 
     fn goes_on(&self) -> bool {
@@ -203,6 +260,7 @@ impl Worker {
     }
 
     fn run(mut self, jobs: &Receiver<Job>) {
+        let _ended = Ended(Arc::clone(&self.progress));
         while let Ok(job) = jobs.recv() {
             let mut next = Some(job);
             let mut merging = Merging::default();
@@ -213,13 +271,16 @@ impl Worker {
                     }
                     merging = Merging::begun(job.saved.save);
                 }
-                match jobs.try_recv() {
+                let crowded = self.checkpoints.unmerged() > UNMERGED_MAX;
+                match jobs.recv_timeout(if crowded || merging.has_begun() { Duration::ZERO } else { MERGES_AFTER }) {
                     Ok(job) => next = Some(job),
-                    Err(TryRecvError::Empty) => {}
+                    Err(RecvTimeoutError::Timeout) => {}
                     // The engine has ended; merges can wait for the next.
-                    Err(TryRecvError::Disconnected) => return,
+                    Err(RecvTimeoutError::Disconnected) => return,
                 }
-                self.merge(&mut merging);
+                if next.is_none() || crowded {
+                    self.merge(&mut merging);
+                }
             }
         }
     }
@@ -256,6 +317,7 @@ impl Worker {
             }
             Err((error, retryable)) => {
                 self.metrics.checkpoint_failed();
+                self.progress.is(if retryable { Now::Failing } else { Now::Stopped });
                 if retryable {
                     tracing::error!(error, "a checkpoint could not be written; it is tried again");
                     return Attempt::Again;
@@ -269,7 +331,7 @@ impl Worker {
     /// The next may be handed in.
     fn written(&self, save: u64) {
         self.tell(save, self.no_room_before());
-        self.progress.busy.store(false, Ordering::Release);
+        self.progress.is(Now::Idle);
     }
 
     fn no_room_before(&self) -> Option<Minute> {
@@ -295,7 +357,10 @@ impl Worker {
         if !self.merges || !merging.goes_on() {
             return *merging = Merging::default();
         }
-        match self.checkpoints.compact() {
+        let timer = self.metrics.time(Stage::Merge);
+        let merged = self.checkpoints.compact();
+        drop(timer);
+        match merged {
             Ok(Some(read)) => {
                 merging.merges_left -= 1;
                 merging.rows_left = merging.rows_left.saturating_sub(read);

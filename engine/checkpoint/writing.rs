@@ -190,6 +190,13 @@ impl Checkpoints {
         Ok(runs)
     }
 
+    /// Segments that were never merged.
+    pub fn unmerged(&self) -> usize {
+        let manifest = self.folder.manifest();
+        let of_views = manifest.views.values().flat_map(|view| &view.segments);
+        of_views.chain(manifest.tables.values().flatten()).filter(|segment| segment.level == 0).count()
+    }
+
     /// Merges what has become many small segments, one merge at a time, and answers how many rows it read. `None` where
     /// nothing needs it.
     pub fn compact(&mut self) -> Result<Option<u64>, CheckpointError> {

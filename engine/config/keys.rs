@@ -84,11 +84,8 @@ pub const LOG_DURABILITY: Key = Key::new("log.durability", Form::Choice(&["fsync
 pub const LOG_SEGMENT_BYTES: Key = Key::new("log.segment_bytes", Form::Size { min: MIB, max: 4 * GIB }, Some("128MiB"));
 pub const LOG_PARTITIONS: Key = Key::new("log.partitions", Form::Count { min: 1, max: 256 }, Some("1"));
 
-pub const INGEST_MAX_IN_FLIGHT_BATCHES: Key = Key::new(
-    "ingest.max_in_flight_batches",
-    Form::Count { min: 1, max: limits::RECORDS_IN_FLIGHT_MAX as u64 },
-    Some("256"),
-);
+pub const INGEST_MAX_IN_FLIGHT_EVENTS: Key =
+    Key::new("ingest.max_in_flight_events", Form::Count { min: 1_000, max: 10_000_000 }, Some("100000"));
 pub const INGEST_ADMISSION_WAIT: Key =
     Key::new("ingest.admission_wait", Form::Span { min: 0, max: 60 * SECOND }, Some("2 seconds"));
 pub const INGEST_IDLE_AFTER: Key =
@@ -149,7 +146,7 @@ pub const KEYS: [&Key; 36] = [
     &LOG_DURABILITY,
     &LOG_SEGMENT_BYTES,
     &LOG_PARTITIONS,
-    &INGEST_MAX_IN_FLIGHT_BATCHES,
+    &INGEST_MAX_IN_FLIGHT_EVENTS,
     &INGEST_ADMISSION_WAIT,
     &INGEST_IDLE_AFTER,
     &STORE_HEAD_BYTES_MAX,

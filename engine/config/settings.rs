@@ -65,7 +65,7 @@ pub struct LogSettings {
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct IngestSettings {
-    pub max_in_flight_batches: usize,
+    pub max_in_flight_events: u32,
     pub admission_wait: Span,
     pub idle_after: Span,
 }

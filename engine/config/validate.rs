@@ -34,7 +34,7 @@ pub fn validate(raw: &Raw, environment: &Environment, earlier: Vec<Problem>) -> 
             partitions: u16::try_from(reader.count(&keys::LOG_PARTITIONS)).unwrap_or(u16::MAX),
         },
         ingest: IngestSettings {
-            max_in_flight_batches: count(reader, &keys::INGEST_MAX_IN_FLIGHT_BATCHES),
+            max_in_flight_events: u32::try_from(reader.count(&keys::INGEST_MAX_IN_FLIGHT_EVENTS)).unwrap_or(u32::MAX),
             admission_wait: reader.span(&keys::INGEST_ADMISSION_WAIT),
             idle_after: reader.span(&keys::INGEST_IDLE_AFTER),
         },

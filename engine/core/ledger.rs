@@ -20,16 +20,24 @@ const JOINED_ROWS: usize = 1_024;
 pub struct Ledger {
     shape: Arc<TableShape>,
     /// What was taken to be saved, by the number of the save, and is not known to be on disk.
-    saving: VecDeque<(u64, Vec<RecordBatch>)>,
+    saving: VecDeque<Saving>,
     /// What came since.
     new: VecDeque<RecordBatch>,
     /// Of what came since.
     bytes: usize,
+    /// Of all rows in memory.
     bytes_max: usize,
     /// How many of the first new batches are long enough, or have been joined.
     joined: usize,
     lost: u64,
     kept: Option<Kept>,
+}
+
+#[derive(Debug)]
+struct Saving {
+    save: u64,
+    rows: Vec<RecordBatch>,
+    bytes: usize,
 }
 
 /// Up to which minute rows have left.
@@ -49,7 +57,8 @@ pub struct Taken {
 }
 
 impl Ledger {
-    /// Of rows that nobody saves at most `bytes_max` are kept; beyond it the oldest go, and are counted.
+    /// Of rows that are not known to be on disk at most `bytes_max` are kept; beyond it the oldest that nobody saves go, and
+    /// are counted. Whoever lets them be saved when the ledger `is_full` loses none.
     pub fn new(shape: Arc<TableShape>, bytes_max: usize) -> Self {
         Self {
             shape,
@@ -69,13 +78,18 @@ impl Ledger {
 
     /// Of all rows in memory.
     pub fn bytes(&self) -> usize {
-        let saving = self.saving.iter().flat_map(|(_, rows)| rows);
-        self.bytes + saving.map(RecordBatch::get_array_memory_size).sum::<usize>()
+        self.bytes + self.saving.iter().map(|saving| saving.bytes).sum::<usize>()
     }
 
-    /// Whether rows will soon be lost unless they are saved.
+    /// Whether it is time to save what is new.
     pub fn wants_saving(&self) -> bool {
-        self.bytes > self.bytes_max / 2
+        self.bytes > self.bytes_max / 4
+    }
+
+    /// Whether no more should come before what is new is taken to be saved. As much may be under way to the disk, and what is
+    /// left over has room for what a start finds in the log behind both.
+    pub fn is_full(&self) -> bool {
+        self.bytes > self.bytes_max / 8 * 3
     }
 
     /// Appends rows of the ledger's schema; rows of any other are a defect of the caller and are left out.
@@ -87,7 +101,7 @@ impl Ledger {
         }
         self.bytes += rows.get_array_memory_size();
         self.new.push_back(rows);
-        while self.bytes > self.bytes_max
+        while self.bytes() > self.bytes_max
             && let Some(oldest) = self.new.pop_front()
         {
             self.bytes = self.bytes.saturating_sub(oldest.get_array_memory_size());
@@ -106,7 +120,7 @@ impl Ledger {
 
     /// All rows in memory, oldest first.
     fn batches(&self) -> Vec<RecordBatch> {
-        self.saving.iter().flat_map(|(_, rows)| rows).chain(&self.new).cloned().collect()
+        self.saving.iter().flat_map(|saving| &saving.rows).chain(&self.new).cloned().collect()
     }
 
     /// Rows older than `keep` leave, as time goes on. What was older already when it came does not leave by it and stays.
@@ -134,9 +148,10 @@ impl Ledger {
     pub fn take_new(&mut self, save: u64) -> Taken {
         self.join();
         let rows: Vec<RecordBatch> = std::mem::take(&mut self.new).into();
-        (self.bytes, self.joined) = (0, 0);
+        let bytes = std::mem::take(&mut self.bytes);
+        self.joined = 0;
         if !rows.is_empty() {
-            self.saving.push_back((save, rows.clone()));
+            self.saving.push_back(Saving { save, rows: rows.clone(), bytes });
         }
         let leaving = self.kept.filter(|kept| kept.saved < kept.now).map(|kept| (kept.saved, kept.now));
         self.kept = self.kept.map(|kept| Kept { saved: kept.now, now: kept.now });
@@ -145,7 +160,7 @@ impl Ledger {
 
     /// Everything that was taken for this save, and for those before it, is on disk.
     pub fn saved(&mut self, save: u64) {
-        while self.saving.pop_front_if(|(number, _)| *number <= save).is_some() {}
+        while self.saving.pop_front_if(|saving| saving.save <= save).is_some() {}
     }
 
     /// Rows that had to go before anybody saved them, since the start.

@@ -287,9 +287,14 @@ impl Core {
         self.tables.all_mut().into_iter().for_each(|table| table.make_room(before));
     }
 
-    /// Whether rows of tables will soon be lost unless a checkpoint takes them.
+    /// Whether it is time for a checkpoint, or memory for rows of tables gets scarce.
     pub fn wants_saving(&self) -> bool {
         self.tables.all().into_iter().any(Ledger::wants_saving)
+    }
+
+    /// Whether rows of tables will be lost unless the next record waits for a checkpoint.
+    pub fn is_full(&self) -> bool {
+        self.tables.all().into_iter().any(Ledger::is_full)
     }
 
     /// After a restore: ends the alerts of rules that are gone, and answers the transitions.

@@ -37,6 +37,10 @@ pub enum Stage {
     Save,
     /// A checkpoint into its files.
     Checkpoint,
+    /// A record's wait for a checkpoint, because rows fill the memory that they have until then.
+    AwaitCheckpoint,
+    /// One merge of segments.
+    Merge,
     /// All rules over one minute.
     JudgeMinute,
     /// One rule over one minute.
@@ -48,7 +52,7 @@ pub enum Stage {
 }
 
 impl Stage {
-    pub const ALL: [Self; 13] = [
+    pub const ALL: [Self; 15] = [
         Self::Submit,
         Self::Convert,
         Self::LogAppend,
@@ -57,6 +61,8 @@ impl Stage {
         Self::Seal,
         Self::Save,
         Self::Checkpoint,
+        Self::AwaitCheckpoint,
+        Self::Merge,
         Self::JudgeMinute,
         Self::JudgeRule,
         Self::Deliver,
@@ -74,6 +80,8 @@ impl Stage {
             Self::Seal => "seal",
             Self::Save => "save",
             Self::Checkpoint => "checkpoint",
+            Self::AwaitCheckpoint => "await_checkpoint",
+            Self::Merge => "merge",
             Self::JudgeMinute => "judge_minute",
             Self::JudgeRule => "judge_rule",
             Self::Deliver => "deliver",

@@ -30,8 +30,8 @@ pub const MAP_ENTRIES_MAX: usize = 64;
 /// Bytes that are kept of a refused event for `rejected_events`. Longer ones are cut, and say so.
 pub const REJECTED_BYTES_MAX: usize = 1_024;
 
-/// Records waiting between the door and the views. At the limit: submitters wait (`ADMISSION_WAIT`),
-/// then are told to try again (`RESOURCE_EXHAUSTED`, 429).
+/// Records waiting between the door and the views, however few events they have. At the limit: submitters wait
+/// (`ingest.admission_wait`), then are told to try again (`RESOURCE_EXHAUSTED`, 429).
 pub const RECORDS_IN_FLIGHT_MAX: usize = 1_024;
 
 /// Bytes of one record of the log: a batch of the greatest size with room to spare. A length field

@@ -1,8 +1,10 @@
 //! A segment: rows as one Parquet file that any Parquet reader can read, and what the manifest says of it. Owns how columns
 //! are laid out; the caller owns the order of the rows. Reading is in `verified.rs`. It opens no file.
 
+use std::collections::HashSet;
+
 use arrow::{
-    array::RecordBatch,
+    array::{AsArray, RecordBatch},
     datatypes::{Schema, SchemaRef},
 };
 use parquet::{
@@ -187,7 +189,7 @@ impl EncodedSegment {
 
 fn write(schema: &SchemaRef, batches: &[RecordBatch], level: u8) -> Result<(Vec<u8>, ParquetMetaData), ParquetError> {
     let mut bytes = Vec::new();
-    let mut writer = ArrowWriter::try_new(&mut bytes, SchemaRef::clone(schema), Some(layout(schema, level)?))?;
+    let mut writer = ArrowWriter::try_new(&mut bytes, SchemaRef::clone(schema), Some(layout(schema, batches, level)?))?;
     for batch in batches {
         writer.write(batch)?;
     }
@@ -197,7 +199,7 @@ fn write(schema: &SchemaRef, batches: &[RecordBatch], level: u8) -> Result<(Vec<
 
 /// How each column lies in the file. Numbers that count and times that step differ little from row to row, where rows are
 /// sorted: differences in as few bits as they need. Text repeats; where it does not, its lengths and then its bytes.
-fn layout(schema: &Schema, level: u8) -> Result<WriterProperties, ParquetError> {
+fn layout(schema: &Schema, batches: &[RecordBatch], level: u8) -> Result<WriterProperties, ParquetError> {
     let (zstd, of_numbers) = match level {
         0 => ZSTD_FRESH,
         1 => ZSTD_MERGED,
@@ -222,11 +224,26 @@ fn layout(schema: &Schema, level: u8) -> Result<WriterProperties, ParquetError> 
             Type::FLOAT | Type::DOUBLE => layout
                 .set_column_dictionary_enabled(path.clone(), false)
                 .set_column_encoding(path, Encoding::BYTE_STREAM_SPLIT),
-            Type::BYTE_ARRAY => layout.set_column_encoding(path, Encoding::DELTA_LENGTH_BYTE_ARRAY),
+            Type::BYTE_ARRAY => {
+                let repeats = path.parts().first().is_none_or(|name| repeats(name, batches));
+                layout
+                    .set_column_dictionary_enabled(path.clone(), repeats)
+                    .set_column_encoding(path, Encoding::DELTA_LENGTH_BYTE_ARRAY)
+            }
             Type::BOOLEAN | Type::INT96 | Type::FIXED_LEN_BYTE_ARRAY => layout,
         };
     }
     Ok(layout.build())
+}
+
+/// Whether values of a column come again, judged by its first rows. A dictionary of ids would be filled in vain, and take
+/// most of the time of writing.
+fn repeats(column: &str, batches: &[RecordBatch]) -> bool {
+    const LOOKED_AT: usize = 8_192;
+    let texts = batches.iter().filter_map(|batch| batch.column_by_name(column)?.as_string_opt::<i32>());
+    let values: Vec<&str> = texts.flat_map(|texts| texts.iter().flatten()).take(LOOKED_AT).collect();
+    let distinct: HashSet<&str> = values.iter().copied().collect();
+    distinct.len() * 4 <= values.len() * 3
 }
 
 /// Where the footer says that the column chunks lie, row group after row group: offset and length.
