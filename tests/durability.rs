@@ -89,6 +89,35 @@ async fn a_changed_view_is_built_anew_from_the_raw_events() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn raw_events_that_come_faster_than_checkpoints_wait_and_are_all_kept() {
+    const BATCHES: i64 = 40;
+    const EVENTS: i64 = 1_000;
+    // No checkpoint is due by itself, and memory has room for a few batches.
+    let settings = "[store]\nraw_bytes_max = \"2MiB\"\ncheckpoint_interval = \"1 hour\"\n";
+    let setup = Setup::configured(settings);
+    let engine = setup.start().await;
+    let start = now().micros() - 30 * 60_000_000;
+    let event = |at: i64| Transaction {
+        event_id: Some(format!("event-{at:032}")),
+        occurred_at: start + at * 1_000,
+        status: "approved".to_owned(),
+        ..Transaction::default()
+    };
+    let mut client = engine.ingest().await;
+    for batch in 0..BATCHES {
+        let transactions = (batch * EVENTS..(batch + 1) * EVENTS).map(event).collect();
+        client.submit(SubmitRequest { transactions, ..SubmitRequest::default() }).await.unwrap();
+    }
+    let kept = "SELECT count(DISTINCT event_id) AS n FROM transactions";
+    assert_eq!(engine.number(kept).await, BATCHES * EVENTS);
+    engine.kill();
+    let engine = setup.start().await;
+    assert_eq!(engine.number(kept).await, BATCHES * EVENTS);
+    let lost = engine.log_lines().into_iter().find(|line| line["message"].as_str().is_some_and(|m| m.contains("faster")));
+    assert_eq!(lost, None);
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn the_alerts_of_a_rule_that_is_gone_end_and_people_hear_of_it() {
     let receiver = WebhookReceiver::start(0).await;
     let setup = Setup::configured(&receiver.configuration()).queries(&REGIONS);

@@ -60,7 +60,7 @@ fn every_row_is_taken_once_and_stays_until_it_is_on_disk() {
             let count = rng.random_range(0..sizes);
             ledger.push(rows(next..next + count));
             next += count;
-            assert!(ledger.bytes <= bytes_max, "seed {seed}: {} of {bytes_max} bytes", ledger.bytes);
+            assert!(ledger.bytes() <= bytes_max, "seed {seed}: {} of {bytes_max} bytes", ledger.bytes());
             if rng.random_bool(often) {
                 save += 1;
                 under_way.push_back((save, numbers(&ledger.take_new(save).rows)));
