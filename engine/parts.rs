@@ -79,8 +79,9 @@ impl Parts {
         let condition = Arc::new(Condition::new(Arc::clone(&metrics)));
         let log_dir = config.data_dir.join("log");
         let (folder, _) = Folder::open(Arc::clone(&disk), &config.data_dir.join("store"))?;
-        recovery::report(folder.findings());
         let manifest = folder.manifest();
+        folder.is_written_here(manifest.version)?;
+        recovery::report(folder.findings());
         let in_checkpoint = manifest.applied;
         let pins = folder.pins().clone();
         let log_config = LogConfig {

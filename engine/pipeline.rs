@@ -272,7 +272,6 @@ impl Pipeline {
         let written = self.checkpoints.settle();
         drop(timer);
         if written {
-            self.note_written();
             self.checkpoint();
         }
     }
@@ -389,6 +388,8 @@ impl Pipeline {
         if self.core.applied() == self.checkpointed.1 || !self.checkpoints.is_idle() || !whole {
             return;
         }
+        // What is on disk makes room for what is saved now.
+        self.note_written();
         let timer = self.metrics.time(Stage::Save);
         // What the core hands out counts as saved, so it comes last.
         let rest = Rest::of(&self.owed, &self.deliveries).map_err(|error| error.to_string());

@@ -113,7 +113,8 @@ async fn raw_events_that_come_faster_than_checkpoints_wait_and_are_all_kept() {
     engine.kill();
     let engine = setup.start().await;
     assert_eq!(engine.number(kept).await, BATCHES * EVENTS);
-    let lost = engine.log_lines().into_iter().find(|line| line["message"].as_str().is_some_and(|m| m.contains("faster")));
+    let lost =
+        engine.log_lines().into_iter().find(|line| line["message"].as_str().is_some_and(|m| m.contains("faster")));
     assert_eq!(lost, None);
 }
 

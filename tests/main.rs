@@ -18,3 +18,4 @@ mod streaming_equals_batch;
 mod support;
 mod tables;
 mod tracing;
+mod upgrades;

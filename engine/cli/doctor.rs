@@ -94,7 +94,8 @@ fn store_line(store: &StoreSurvey) -> String {
         ManifestFound::Good(manifest) => {
             let (files, bytes) =
                 manifest.files().fold((0, 0), |(files, bytes), (file, _)| (files + 1, bytes + file.bytes));
-            format!("a checkpoint up to record {}: {files} files, {bytes} bytes, all read", manifest.applied)
+            let (version, applied) = (manifest.version.number(), manifest.applied);
+            format!("format {version}, a checkpoint up to record {applied}: {files} files, {bytes} bytes, all read")
         }
     }
 }

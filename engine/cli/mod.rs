@@ -15,6 +15,7 @@ mod server;
 mod settings;
 mod simulate;
 mod simulate_faults;
+mod upgrade;
 
 use std::{io, process::ExitCode};
 
@@ -61,6 +62,7 @@ enum Command {
     Replay(replay::Args),
     Query(query::Args),
     Doctor(doctor::Args),
+    Upgrade(upgrade::Args),
     /// Prints the version.
     Version,
 }
@@ -79,6 +81,7 @@ impl Cli {
             Command::Replay(args) => return runtime()?.block_on(replay::run(args)),
             Command::Query(args) => return runtime()?.block_on(query::run(args)),
             Command::Doctor(args) => return doctor::run(&args, &mut io::stdout().lock()),
+            Command::Upgrade(args) => return upgrade::run(&args, &mut io::stdout().lock()),
             Command::Version => version(&mut io::stdout().lock())?,
         }
         Ok(ExitCode::SUCCESS)

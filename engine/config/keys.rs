@@ -2,8 +2,6 @@
 //! environment, the flags, the messages and the check of `deploy/tidewatch.toml` all follow this
 //! one table; what a value means to the engine is the business of `settings`.
 
-use tidewatch_model::limits;
-
 const KIB: u64 = 1 << 10;
 const MIB: u64 = 1 << 20;
 const GIB: u64 = 1 << 30;

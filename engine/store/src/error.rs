@@ -40,6 +40,14 @@ pub enum FolderError {
     )]
     Newer { what: String, found: u32, known: u32 },
 
+    /// An earlier version of the engine wrote this, and could not open any more what this one writes.
+    #[error(
+        "{dir} is of format {found}, and this Tidewatch writes format {needed}. Nothing was changed, and the version that \
+         wrote it still opens it: make a backup with `tidewatch backup`, see with `tidewatch upgrade` what changes, and \
+         commit it with `tidewatch upgrade --commit`"
+    )]
+    Older { dir: String, found: u32, needed: u32 },
+
     /// The disk did not do what it was asked. The checkpoint before stays in force, and what was written since then
     /// is removed: whoever tries again begins the checkpoint anew.
     #[error("could not {action} {}: {source}; {}", .path.display(), advice(.source))]

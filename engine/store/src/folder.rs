@@ -13,7 +13,7 @@ use tidewatch_model::limits;
 use crate::{
     error::{Damage, FolderError},
     files::Files,
-    manifest::{FileEntry, MANIFEST_VERSION, Manifest, ManifestFault},
+    manifest::{FileEntry, FormatVersion, MANIFEST_VERSION, Manifest, ManifestFault},
     name::{self, Kind, MANIFEST, MANIFEST_PART},
     pins::Pins,
     segment::{Contents, EncodedSegment, Segment},
@@ -174,8 +174,13 @@ impl Folder {
     }
 
     /// Puts a manifest in force: when this returns, it survives a crash of the machine, and what it names is all there is.
+    /// One that follows a manifest of an older format is refused: `upgrade` comes first.
     pub fn commit(&mut self, mut manifest: Manifest) -> Result<Arc<Manifest>, FolderError> {
         self.alive()?;
+        if let Err(error) = self.is_written_here(manifest.version) {
+            self.discard();
+            return Err(error);
+        }
         manifest.next_file = self.next_file;
         self.check(&manifest).map_err(FolderError::Unsound)?;
         self.sync_folder("before a checkpoint")?;
@@ -190,6 +195,20 @@ impl Folder {
         self.replaced.push(before);
         self.sweep();
         Ok(manifest)
+    }
+
+    /// Puts the same manifest in force in the newest format. The version before does not open the folder from then on.
+    pub fn upgrade(&mut self) -> Result<Arc<Manifest>, FolderError> {
+        self.commit(Manifest { version: FormatVersion::NEWEST, ..Manifest::clone(&self.manifest) })
+    }
+
+    /// An error where the folder is of a format that this version reads and does not write.
+    pub fn is_written_here(&self, version: FormatVersion) -> Result<(), FolderError> {
+        if !version.is_older() {
+            return Ok(());
+        }
+        let dir = self.files.dir().display().to_string();
+        Err(FolderError::Older { dir, found: version.number(), needed: MANIFEST_VERSION })
     }
 
     /// Removes what was written since the last commit, such as when a checkpoint is given up.

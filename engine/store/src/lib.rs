@@ -40,7 +40,7 @@ pub use files::Files;
 pub use folder::{Findings, Folder};
 pub use frames::{Misfit, ViewFrames};
 pub use head::{Head, Held, SeenBefore, Stored, Unsaved};
-pub use manifest::{FileEntry, IdRun, MANIFEST_VERSION, Manifest, StoredView};
+pub use manifest::{FileEntry, FormatVersion, IdRun, MANIFEST_VERSION, Manifest, StoredView};
 pub use name::{MANIFEST, is_file};
 pub use pins::{Pin, Pins};
 pub use retention::{bytes_of, over};

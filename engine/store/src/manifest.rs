@@ -22,6 +22,30 @@ pub const MANIFEST_VERSION: u32 = 2;
 /// The oldest that it reads. Of version 1 all records of a table's segments are disjoint; nothing else differs.
 const OLDEST_VERSION: u32 = 1;
 
+/// The format that a manifest stands in on disk, and so the format of the whole folder: whatever changes in one of its files
+/// comes with a new one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct FormatVersion(u32);
+
+impl FormatVersion {
+    pub const NEWEST: Self = Self(MANIFEST_VERSION);
+
+    pub fn number(self) -> u32 {
+        self.0
+    }
+
+    /// Whether a version before this one can still open the folder.
+    pub fn is_older(self) -> bool {
+        self < Self::NEWEST
+    }
+}
+
+impl Default for FormatVersion {
+    fn default() -> Self {
+        Self::NEWEST
+    }
+}
+
 pub(crate) const HEADER_BYTES: usize = 32;
 
 /// The first 16 bytes (magic, version, their checksum) stay as they are in every version to come,
@@ -64,6 +88,9 @@ pub struct StoredView {
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Manifest {
+    /// As it was read. It stands in the header.
+    #[serde(skip)]
+    pub version: FormatVersion,
     /// The log whose records are contained.
     pub log_id: u64,
     /// The newest record that is contained; all before it are.
@@ -89,7 +116,7 @@ pub(crate) enum ManifestFault {
 impl Manifest {
     /// What a folder holds before its first checkpoint.
     pub fn is_blank(&self) -> bool {
-        *self == Self { next_file: self.next_file, ..Self::default() }
+        *self == Self { version: self.version, next_file: self.next_file, ..Self::default() }
     }
 
     /// Every file, with what is lost if it cannot be read.
@@ -154,7 +181,7 @@ impl Manifest {
         }
         let mut bytes = Vec::with_capacity(HEADER_BYTES + body.len());
         bytes.extend_from_slice(&MAGIC);
-        bytes.extend_from_slice(&MANIFEST_VERSION.to_le_bytes());
+        bytes.extend_from_slice(&self.version.number().to_le_bytes());
         bytes.extend_from_slice(&crc32c::crc32c(&bytes).to_le_bytes());
         bytes.extend_from_slice(&(body.len() as u64).to_le_bytes());
         bytes.extend_from_slice(&crc32c::crc32c(&body).to_le_bytes());
@@ -164,26 +191,27 @@ impl Manifest {
     }
 
     pub(crate) fn decode(bytes: &[u8]) -> Result<Self, ManifestFault> {
-        let body = checked_body(bytes)?;
+        let (version, body) = checked_body(bytes)?;
         let manifest: Self = serde_json::from_slice(body).map_err(|error| damaged(error.to_string()))?;
+        let manifest = Self { version, ..manifest };
         manifest.check().map_err(damaged)?;
         Ok(manifest)
     }
 }
 
-/// What follows the header, after all checksums were found right.
-fn checked_body(bytes: &[u8]) -> Result<&[u8], ManifestFault> {
+/// The version, and what follows the header, after all checksums were found right.
+fn checked_body(bytes: &[u8]) -> Result<(FormatVersion, &[u8]), ManifestFault> {
     if !bytes.starts_with(&MAGIC) {
         return Err(damaged("the file does not begin as a manifest does"));
     }
     if crc32c::crc32c(front(bytes, PRELUDE_BYTES - 4)?) != u32_at(bytes, PRELUDE_BYTES - 4)? {
         return Err(damaged("the checksum of the manifest's version is wrong"));
     }
-    match u32_at(bytes, MAGIC.len())? {
-        OLDEST_VERSION..=MANIFEST_VERSION => {}
+    let version = match u32_at(bytes, MAGIC.len())? {
+        known @ OLDEST_VERSION..=MANIFEST_VERSION => FormatVersion(known),
         newer if newer > MANIFEST_VERSION => return Err(ManifestFault::Newer(newer)),
         other => return Err(damaged(format!("there never was a version {other} of the manifest"))),
-    }
+    };
     if crc32c::crc32c(front(bytes, HEADER_BYTES - 4)?) != u32_at(bytes, HEADER_BYTES - 4)? {
         return Err(damaged("the checksum of the manifest's header is wrong"));
     }
@@ -194,7 +222,7 @@ fn checked_body(bytes: &[u8]) -> Result<&[u8], ManifestFault> {
     if crc32c::crc32c(body) != u32_at(bytes, HEADER_BYTES - 8)? {
         return Err(damaged("the manifest's checksum is wrong"));
     }
-    Ok(body)
+    Ok((version, body))
 }
 
 fn damaged(what: impl Into<String>) -> ManifestFault {

@@ -12,7 +12,8 @@ fn everything(fs: &MemFs) -> BTreeMap<String, Vec<u8>> {
     files(fs).into_iter().map(|name| (name.clone(), fs.bytes(&dir().join(name)).unwrap())).collect()
 }
 
-/// The fixture opens, and goes on as this version does. Answers its manifest's bytes, and what was read of them.
+/// The fixture opens, and goes on as this version does once it is of its format. Answers its manifest's bytes, and what was
+/// read of them.
 fn check(version: u32) -> (Vec<u8>, Manifest) {
     let fs = MemFs::new();
     fs.create_dir(dir()).unwrap();
@@ -25,6 +26,13 @@ fn check(version: u32) -> (Vec<u8>, Manifest) {
     let found = found.unwrap();
     assert_eq!((found.log_id, found.views["payments"].fingerprint), (7, u64::MAX));
     assert_eq!(check_content(&folder, &fs, "fixture"), 4);
+    if version < MANIFEST_VERSION {
+        let refused = checkpoint(&mut folder, 5).unwrap_err();
+        assert!(matches!(refused, FolderError::Older { found, .. } if found == version), "{refused}");
+        assert!(everything(&fs) == kept, "something was changed");
+        folder.upgrade().unwrap();
+        assert_eq!(check_content(&folder, &fs, "after the upgrade"), 4);
+    }
     checkpoint(&mut folder, 5).unwrap();
     assert_eq!(check_content(&folder, &fs, "after the fixture"), 5);
     (kept["MANIFEST"].clone(), found)

@@ -17,7 +17,7 @@ use arrow::{
 use tidewatch_log::{FileSystem, MemFs};
 use tidewatch_model::{Lsn, Minute};
 
-use crate::{Contents, Folder, FolderError, IdRun, Manifest, Segment, StoredView, in_turn};
+use crate::{Contents, Folder, FolderError, IdRun, MANIFEST_VERSION, Manifest, Segment, StoredView, in_turn};
 
 const DIR: &str = "/data/store";
 
