@@ -13,7 +13,7 @@ use tidewatch_log::{DataFolderLock, FileSystem, Log};
 use tidewatch_model::{Clock, Span};
 use tidewatch_serve::{Edge, serve_grpc, serve_http};
 use tidewatch_sinks::{DispatcherTask, LogSink, Receiver, Secret, TokioTimer, Webhook, WebhookConfig};
-use tidewatch_views::{compile_stream, compile_view};
+use tidewatch_views::{ViewFile, compile_stream, compile_view, name_clashes};
 use tokio::{net::TcpListener, sync::watch, task::JoinHandle};
 
 use crate::{
@@ -89,21 +89,18 @@ pub fn plan(config: &Config) -> anyhow::Result<Plan> {
             return Err(Refusals(vec![reason.to_owned()]).into());
         }
     };
-    for file in files {
+    for file in &files {
         if file.path.starts_with("views/") {
             match compile_view(&stream, &file.name, &file.text) {
-                Ok(view) => views.push(Arc::new(view)),
+                Ok(view) => views.push(ViewFile { file: &file.name, text: &file.text, view: Arc::new(view) }),
                 Err(refusal) => refusals.push(refusal.to_string()),
             }
         } else if file.path.starts_with("rules/") {
-            rules.push((file.name, file.text));
+            rules.push((file.name.clone(), file.text.clone()));
         }
     }
-    for (at, view) in views.iter().enumerate() {
-        if views.iter().skip(at + 1).any(|other| other.meta.name == view.meta.name) {
-            refusals.push(format!("two files define the view `{}`", view.meta.name));
-        }
-    }
+    refusals.extend(name_clashes(&views).iter().map(ToString::to_string));
+    let views = views.into_iter().map(|file| file.view).collect();
     if refusals.is_empty() { Ok(Plan { stream, views, rules }) } else { Err(Refusals(refusals).into()) }
 }
 

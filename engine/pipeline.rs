@@ -376,7 +376,7 @@ impl Pipeline {
         if let Some(written) = self.checkpoints.take_written() {
             self.core.saved(written.save, &written.cold);
             self.core.note_damages(written.damages);
-            written.no_room_before.into_iter().for_each(|before| self.core.make_room(before));
+            written.no_room.into_iter().for_each(|no_room| self.core.make_room(no_room));
             self.board.show(Published::of(&self.core));
         }
     }

@@ -150,7 +150,7 @@ fn served(core: &Core) -> Result<Rows, String> {
         let all = (Minute::from_index(0), Minute::from_index(100_000_000));
         for batch in [
             view.sealed_rows(all.0, all.1).map_err(|error| error.to_string())?.batch,
-            view.open_rows(all.0, all.1).batch,
+            view.open_rows(all.0, all.1).map_err(|error| error.to_string())?.batch,
         ] {
             let minutes = batch.column_by_name("minute").unwrap().as_primitive::<TimestampMicrosecondType>();
             let kinds = arrow::compute::cast(batch.column_by_name("kind").unwrap(), &arrow::datatypes::DataType::Utf8);

@@ -106,7 +106,7 @@ impl Engine {
     fn written(&mut self, saved: &SavedCore) {
         while self.checkpoints.compact().unwrap().is_some() {}
         self.core.saved(saved.save, &self.checkpoints.cold());
-        self.checkpoints.no_room_before().into_iter().for_each(|before| self.core.make_room(before));
+        self.checkpoints.no_room().into_iter().for_each(|no_room| self.core.make_room(no_room));
     }
 
     fn checkpoint(&mut self) {
@@ -291,7 +291,7 @@ fn what_has_no_room_goes_oldest_first_and_leaves_no_half_sums() {
             assert!(oldest >= before.start().to_string(), "{oldest} is older than {before}");
             kept += 1;
         }
-        promised = engine.checkpoints.no_room_before();
+        promised = engine.checkpoints.no_room().map(|no_room| no_room.before);
         if hour % 7 == 0 {
             engine.restart();
             // What was not saved is found out again.

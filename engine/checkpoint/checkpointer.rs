@@ -11,8 +11,8 @@ use std::{
 };
 
 use tidewatch_log::Log;
-use tidewatch_model::{Minute, limits};
-use tidewatch_store::Cold;
+use tidewatch_model::limits;
+use tidewatch_store::{Cold, NoRoom};
 
 use super::{Checkpoints, Rest};
 use crate::{
@@ -48,8 +48,8 @@ pub struct Written {
     /// The number of the save.
     pub save: u64,
     pub cold: Cold,
-    /// Everything older than this has no room on disk.
-    pub no_room_before: Option<Minute>,
+    /// What has no room on disk.
+    pub no_room: Option<NoRoom>,
     /// What was found damaged since the checkpoint before.
     pub damages: Vec<FoundDamage>,
 }
@@ -330,26 +330,30 @@ impl Worker {
 
     /// The next may be handed in.
     fn written(&self, save: u64) {
-        self.tell(save, self.no_room_before());
+        self.tell(save, self.no_room());
         self.progress.is(Now::Idle);
     }
 
-    fn no_room_before(&self) -> Option<Minute> {
+    fn no_room(&self) -> Option<NoRoom> {
         self.metrics.set(Gauge::StoreBytes, self.checkpoints.bytes() as f64);
-        let minute = self.checkpoints.no_room_before()?;
+        let no_room = self.checkpoints.no_room()?;
         self.metrics.made_room();
-        tracing::warn!(before = %minute, "the store is larger than `store.disk_bytes_max`: its oldest minutes and rows go");
-        Some(minute)
+        tracing::warn!(
+            before = %no_room.before,
+            roll_ups_before = no_room.roll_ups_before.map(tracing::field::display),
+            "the store is larger than `store.disk_bytes_max`: its oldest minutes and rows go"
+        );
+        Some(no_room)
     }
 
-    fn tell(&self, save: u64, no_room_before: Option<Minute>) {
+    fn tell(&self, save: u64, no_room: Option<NoRoom>) {
         let mut new = self.checkpoints.damages(&self.quarantine);
         let mut written = self.progress.written.lock().unwrap_or_else(PoisonError::into_inner);
         // What the pipeline has not taken yet is still to be told.
-        let (mut damages, no_room_yet) = written.take().map(|w| (w.damages, w.no_room_before)).unwrap_or_default();
+        let (mut damages, no_room_yet) = written.take().map(|w| (w.damages, w.no_room)).unwrap_or_default();
         damages.append(&mut new);
-        let no_room_before = no_room_before.max(no_room_yet);
-        *written = Some(Written { save, cold: self.checkpoints.cold(), no_room_before, damages });
+        let no_room = no_room.into_iter().chain(no_room_yet).reduce(NoRoom::and);
+        *written = Some(Written { save, cold: self.checkpoints.cold(), no_room, damages });
     }
 
     /// One merge, if one is due.

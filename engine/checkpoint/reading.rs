@@ -5,7 +5,7 @@ use std::sync::Arc;
 use tidewatch_alerts::{Outbox, OutboxState, RetryPolicy};
 use tidewatch_model::Lsn;
 use tidewatch_store::{Cold, Folder, Manifest, SeenBefore, ViewFrames};
-use tidewatch_views::{IdRuns, OpenFrame};
+use tidewatch_views::{IdRuns, OpenFrame, View, with_roll_ups};
 
 use super::{
     CheckpointError, FrameDescription, domain_of,
@@ -47,7 +47,7 @@ pub fn restore(
 ) -> Result<Restored, CheckpointError> {
     let cold = Cold::new(folder.files().clone(), Arc::clone(manifest), limits.cache_bytes_max);
     let Some(state) = &manifest.state else { return Restored::blank(plan, limits, retry, cold) };
-    let views = plan.views.iter().map(|view| ViewFrames::new(Arc::clone(view))).collect::<Result<Vec<_>, _>>()?;
+    let views = with_roll_ups(&plan.views).into_iter().map(ViewFrames::new).collect::<Result<Vec<_>, _>>()?;
     let bytes = folder.read_blob(state)?;
     let not_understood = |source: StateFileError| CheckpointError::StateFile { file: state.name.clone(), source };
     let ([core, owed, deliveries, open], frames) = state_file::decode_state(&bytes).map_err(not_understood)?;
@@ -89,10 +89,22 @@ pub fn restore(
         cold: cold.clone(),
     };
     let mut core = Core::restore(plan, limits, restored)?;
-    for at in changed {
-        core.rebuild(at)?;
+    for at in &changed {
+        match roll_up_of(plan, &views, *at) {
+            None => core.rebuild(*at)?,
+            // A view that is built anew builds its roll-ups.
+            Some(of) if changed.contains(&of) => {}
+            Some(_) => core.build_roll_up(*at)?,
+        }
     }
     Ok(Restored { core, owed: Owed::restore(owed), deliveries: Outbox::restore(retry, deliveries), cold })
+}
+
+/// The place of the view that the roll-up at a place is of; `None` where a view is there.
+fn roll_up_of(plan: &Plan, stored: &[ViewFrames], at: usize) -> Option<usize> {
+    let roll_up = stored.get(at).filter(|frames| frames.window().is_roll_up())?;
+    let has = |view: &Arc<View>| view.roll_ups.iter().any(|of| of.meta.name == roll_up.name());
+    plan.views.iter().position(has)
 }
 
 fn read_ids(folder: &Folder, manifest: &Manifest) -> Result<Vec<IdRuns>, CheckpointError> {

@@ -8,12 +8,12 @@ use std::{
 
 use arrow::{array::RecordBatch, error::ArrowError};
 use tidewatch_alerts::Outbox;
-use tidewatch_model::{Lsn, Minute, limits};
+use tidewatch_model::{Lsn, Minute, Window, limits};
 use tidewatch_store::{
-    Cold, Contents, Damage, Folder, FolderError, IdRun, Manifest, MergePolicy, Misfit, Segment, StoredView, ViewFrames,
-    divided, in_turn, plan,
+    Cold, Contents, Damage, Folder, FolderError, IdRun, Manifest, MergePolicy, Misfit, NoRoom, Segment, StoredView,
+    ViewFrames, divided, in_turn, plan, plan_windows,
 };
-use tidewatch_views::{PartialRows, View};
+use tidewatch_views::{PartialRows, View, with_roll_ups};
 
 use super::{CheckpointError, FrameDescription, owner, parts, state_file};
 use crate::{
@@ -41,6 +41,7 @@ impl Rest {
 pub struct Checkpoints {
     folder: Folder,
     log_id: u64,
+    /// Roll-ups stand behind the views.
     views: Vec<ViewFrames>,
     cold: Cold,
     /// Rows of each table that people were told will not be on disk.
@@ -53,7 +54,7 @@ pub struct Checkpoints {
 impl Checkpoints {
     /// `cold` is what was restored.
     pub fn new(folder: Folder, log_id: u64, views: &[Arc<View>], cold: Cold) -> Result<Self, CheckpointError> {
-        let views = views.iter().map(|view| ViewFrames::new(Arc::clone(view))).collect::<Result<_, _>>()?;
+        let views = with_roll_ups(views).into_iter().map(ViewFrames::new).collect::<Result<_, _>>()?;
         Ok(Self {
             folder,
             log_id,
@@ -77,8 +78,12 @@ impl Checkpoints {
 
     /// Where the files have more bytes than they should: everything older than this must go. It goes with the next checkpoint,
     /// because what the engine knows of it must go at the same time.
-    pub fn no_room_before(&self) -> Option<Minute> {
-        tidewatch_store::over(&self.folder.manifest(), self.disk_bytes_max)
+    pub fn no_room(&self) -> Option<NoRoom> {
+        let window = |name: &str| {
+            let stored = self.views.iter().find(|frames| frames.name() == name);
+            stored.map_or(Window::Minute, ViewFrames::window)
+        };
+        tidewatch_store::over(&self.folder.manifest(), self.disk_bytes_max, window)
     }
 
     /// What is on disk by now.
@@ -135,12 +140,14 @@ impl Checkpoints {
             .filter(|stored| stored.fingerprint == fingerprint)
             .map_or_else(Vec::new, |stored| stored.segments.clone());
         segments.retain(|segment| saved.held.meets(segment.minutes));
+        let window = frames.window();
         let mut rows: BTreeMap<Minute, u64> = BTreeMap::new();
         let new = || saved.new.iter().map(AsRef::as_ref).filter(|rows: &&PartialRows| !rows.is_empty());
-        new().for_each(|of| *rows.entry(of.minute()).or_default() += of.len() as u64);
-        for minutes in divided(&rows, limits::MERGE_ROWS_MAX) {
-            let part = new().filter(|rows| (minutes.0..=minutes.1).contains(&rows.minute()));
+        new().for_each(|of| *rows.entry(window.number(of.minute())).or_default() += of.len() as u64);
+        for (first, last) in divided(&rows, limits::MERGE_ROWS_MAX) {
+            let part = new().filter(|rows| (first..=last).contains(&window.number(rows.minute())));
             if let Some(frame) = frames.write(part)? {
+                let minutes = (window.first(first), window.first(last));
                 let contents = Contents { minutes, lsns, level: 0 };
                 segments.push(self.folder.write_segment(frames.name(), &[frame], contents)?);
             }
@@ -206,7 +213,11 @@ impl Checkpoints {
         let whole = |segment: &Segment| !self.damaged.contains(&segment.file.name);
         for frames in &self.views {
             let Some(stored) = next.views.get_mut(frames.name()) else { continue };
-            let Some(merge) = plan(&stored.segments, &policy, whole) else { continue };
+            let merge = match frames.window() {
+                Window::Minute => plan(&stored.segments, &policy, whole),
+                window => plan_windows(window, &stored.segments, &policy, whole),
+            };
+            let Some(merge) = merge else { continue };
             let inputs = merge.inputs_of(&stored.segments);
             let added_up = |segments: Vec<Vec<RecordBatch>>| {
                 let mut minutes = Vec::new();

@@ -34,8 +34,8 @@ use tidewatch_log::{Advance, Events, Record};
 use tidewatch_model::{EventTime, Lsn, Minute, Partition, SessionId, Span, StreamSchema, limits};
 use tidewatch_query::{Catalog, Reading, Scope, TableSnapshot};
 use tidewatch_rules::{RuleLimits, RuleSet, Verdict};
-use tidewatch_store::{Cold, Head, Snapshot, StoreError};
-use tidewatch_views::{Applied, Operator, OperatorLimits, Sealer, Sequenced, Stream, View};
+use tidewatch_store::{Cold, Head, NoRoom, Snapshot, StoreError};
+use tidewatch_views::{Applied, Operator, OperatorLimits, Sealer, Sequenced, Stream, View, with_roll_ups};
 
 use crate::{
     planted::Planted,
@@ -226,7 +226,7 @@ impl Core {
             liveness: self.liveness.save(),
             sessions: self.sessions.iter().map(|(id, session)| (*id, session.clone())).collect(),
             kept_from: self.tables.kept_from(),
-            held: self.operator.views().iter().map(|view| view.meta.name.clone()).zip(held.clone()).collect(),
+            held: self.head.stored().iter().map(|view| view.meta.name.clone()).zip(held.clone()).collect(),
         };
         let state = match serde_json::to_vec(&state) {
             Ok(state) => state,
@@ -257,7 +257,7 @@ impl Core {
         let state = saved.state;
         let limits = OperatorLimits { ids_max: limits.ids_max };
         core.operator = Operator::restore(schema, views, limits, state.operator, saved.open, saved.ids)?;
-        for (at, (view, seen)) in plan.views.iter().zip(saved.seen).enumerate() {
+        for (at, (view, seen)) in core.head.stored().iter().zip(saved.seen).enumerate() {
             let held = state.held.iter().find(|(name, _)| *name == view.meta.name);
             let held = held.map(|(_, held)| held.clone()).unwrap_or_default();
             let sealed = core.operator.sealed();
@@ -282,9 +282,9 @@ impl Core {
     }
 
     /// Everything older than this goes with the next save: the disk has no room for it.
-    pub fn make_room(&mut self, before: Minute) {
-        self.head.make_room(before);
-        self.tables.all_mut().into_iter().for_each(|table| table.make_room(before));
+    pub fn make_room(&mut self, no_room: NoRoom) {
+        self.head.make_room(no_room);
+        self.tables.all_mut().into_iter().for_each(|table| table.make_room(no_room.before));
     }
 
     /// Whether it is time for a checkpoint, or memory for rows of tables gets scarce.
@@ -519,7 +519,7 @@ impl Core {
 
     /// What the rules read to judge a minute.
     fn reading_of(&self, minute: Minute) -> Reading {
-        let views = minutes::tables(&self.head.snapshot());
+        let views = minutes::judged(&self.head.snapshot());
         let scope = Scope::sealed(minute, minute);
         Reading::new(views, [self.alerts_table()], scope, tidewatch_query::Baselines::shared())
     }
@@ -572,5 +572,5 @@ impl Core {
 /// The shapes of all tables, for planning before there is any data.
 pub fn catalog(plan: &Plan) -> Catalog {
     let named = tables::shapes(&plan.stream.schema).into_iter().chain([tables::rules_shape()]);
-    Catalog::new(plan.views.iter().map(|view| Arc::clone(&view.meta)), named)
+    Catalog::new(with_roll_ups(&plan.views).iter().map(|view| Arc::clone(&view.meta)), named)
 }

@@ -24,7 +24,7 @@ pub struct CoreState<'a> {
     pub(super) revisions: RevisionsState<'a>,
     pub(super) liveness: LivenessState,
     pub sessions: Vec<(SessionId, Session)>,
-    /// By the view's name, what it holds.
+    /// By the name of the view or roll-up, what it holds.
     pub held: Vec<(String, Held)>,
     /// By the table's name, up to which minute its rows have left.
     #[serde(default)]
@@ -50,7 +50,7 @@ pub struct SavedTable {
 
 #[derive(Debug)]
 pub struct SavedView {
-    /// Minutes and corrections to them since the last save, in order.
+    /// Minutes and corrections to them since the last save, in order; of a roll-up those of its view, to be added up by window.
     pub new: Vec<Arc<PartialRows>>,
     /// Minutes of other hours need not be kept.
     pub held: Held,
@@ -70,6 +70,7 @@ pub struct SavedCore {
     pub ids: Vec<IdRuns>,
     /// Of each domain with ids, the oldest minute of which any are still remembered.
     pub ids_from: Vec<(DomainId, Option<Minute>)>,
+    /// Roll-ups stand behind the views.
     pub views: Vec<SavedView>,
     pub tables: Vec<SavedTable>,
 }

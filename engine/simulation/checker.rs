@@ -10,7 +10,7 @@ use arrow::{
     array::{Array, AsArray, RecordBatch},
     datatypes::{Int64Type, TimestampMicrosecondType},
 };
-use tidewatch_model::{EventTime, Minute, Span};
+use tidewatch_model::{EventTime, Minute, Span, Window};
 use tidewatch_query::{QueryLimits, ask, collect};
 
 use super::{
@@ -171,6 +171,23 @@ fn check_counts(engine: &Engine, clients: &Clients) -> anyhow::Result<()> {
     by_status.values_mut().for_each(|keys| keys.retain(|_, sum| sum.events > 0));
     by_status.retain(|_, keys| !keys.is_empty());
     ensure!(by_status == truth, "the views do not agree:\n{truth:?}\n{by_status:?}");
+    check_roll_ups(engine, &truth)
+}
+
+/// Each window has what its minutes have together.
+fn check_roll_ups(engine: &Engine, minutes: &Rows) -> anyhow::Result<()> {
+    for window in Window::ROLL_UPS {
+        let mut truth = Rows::new();
+        for (minute, keys) in minutes {
+            let start = window.start(Minute::from_index(*minute)).index();
+            for (key, sum) in keys {
+                truth.entry(start).or_default().entry(key.clone()).or_default().add(*sum);
+            }
+        }
+        let name = format!("{BY_STATUS}{}", window.suffix());
+        let found = rows(engine, &name)?;
+        ensure!(found == truth, "{name} is not what its minutes add up to:\n{truth:?}\n{found:?}");
+    }
     Ok(())
 }
 
@@ -215,10 +232,9 @@ type Rows = BTreeMap<i64, BTreeMap<String, Sum>>;
 fn rows(engine: &Engine, view: &str) -> anyhow::Result<Rows> {
     let core = &engine.parts.pipeline.core;
     let snapshot = core.head().snapshot_with_open(core.operator().open_rows())?;
-    let at = core.operator().views().iter().position(|plan| plan.meta.name == view);
-    let rows = at.and_then(|at| snapshot.views().get(at)).with_context(|| format!("there is no view {view}"))?;
+    let rows = snapshot.view(view).with_context(|| format!("there is no view {view}"))?;
     let mut found = Rows::new();
-    for batch in [rows.sealed_rows(FIRST, LAST)?.batch, rows.open_rows(FIRST, LAST).batch] {
+    for batch in [rows.sealed_rows(FIRST, LAST)?.batch, rows.open_rows(FIRST, LAST)?.batch] {
         let key = text(&batch, if view == BY_EVENT { "account_id" } else { "status" })?;
         let minutes = minutes(&batch)?;
         let (events, amounts) = (integers(&batch, "transactions")?, integers(&batch, "amount")?);

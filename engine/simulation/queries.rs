@@ -30,7 +30,10 @@ const VIEWS: [(&str, &str); 2] = [
     ),
     (
         "views/by_status.sql",
-        "CREATE MATERIALIZED VIEW by_status WITH (retention = '90 days', fill = 'zero') AS
+        "CREATE MATERIALIZED VIEW by_status WITH (
+             retention = '90 days', fill = 'zero',
+             retention_5m = '90 days', retention_1h = '1 year', retention_1d = '10 years'
+         ) AS
          SELECT date_trunc('minute', occurred_at) AS minute, status, count(*) AS transactions,
                 sum(amount_minor) AS amount
          FROM transactions GROUP BY ALL",

@@ -178,7 +178,7 @@ impl Engine {
         if self.core.applied() == last { Ok(()) } else { Err(format!("{last} records were not all applied")) }
     }
 
-    /// Every row of every view.
+    /// Every row of every view, and behind them of the roll-ups of each in turn.
     pub fn rows(&self) -> Result<Vec<ViewRows>, String> {
         let open = self.core.operator().open_rows();
         let snapshot = self.core.head().snapshot_with_open(open).map_err(|error| error.to_string())?;
@@ -193,7 +193,8 @@ fn view_rows(view: &ViewSnapshot) -> Result<ViewRows, String> {
         batch.project(&columns).unwrap()
     };
     let sealed = view.sealed_rows(FIRST, LAST).map_err(|error| error.to_string())?;
-    Ok(ViewRows { sealed: but_last(&sealed.batch), open: but_last(&view.open_rows(FIRST, LAST).batch) })
+    let open = view.open_rows(FIRST, LAST).map_err(|error| error.to_string())?;
+    Ok(ViewRows { sealed: but_last(&sealed.batch), open: but_last(&open.batch) })
 }
 
 fn open_folder(fs: &MemFs) -> Result<Folder, String> {

@@ -29,7 +29,7 @@ use std::{
     sync::atomic::{AtomicU64, Ordering},
 };
 
-use arrow::array::RecordBatch;
+use arrow::{array::RecordBatch, compute};
 use rand::{Rng, SeedableRng, rngs::StdRng};
 use tidewatch::core::Effects;
 use tidewatch_views::Sealer;
@@ -61,10 +61,11 @@ struct Met {
     rows_sealed: u64,
     rows_open: u64,
     rows_having: u64,
+    rows_rolled_up: u64,
 }
 
 impl Met {
-    fn numbers(&self) -> [u64; 13] {
+    fn numbers(&self) -> [u64; 14] {
         [
             self.cases,
             self.sent,
@@ -79,6 +80,7 @@ impl Met {
             self.rows_sealed,
             self.rows_open,
             self.rows_having,
+            self.rows_rolled_up,
         ]
     }
 }
@@ -98,6 +100,7 @@ impl AddAssign for Met {
         self.rows_sealed += other.rows_sealed;
         self.rows_open += other.rows_open;
         self.rows_having += other.rows_having;
+        self.rows_rolled_up += other.rows_rolled_up;
     }
 }
 
@@ -246,8 +249,28 @@ impl Case<'_> {
         let waiting = self.model.waiting();
         self.batch.load(columns(&self.engine.stream().schema, waiting.iter()));
         let open = self.check_views(&rows, |rows| &rows.open).map_err(|error| format!("open: {error}"))?;
+        self.check_roll_ups(&rows).map_err(|error| format!("roll-ups: {error}"))?;
         self.met.rows_sealed += sealed;
         self.met.rows_open += open;
+        Ok(())
+    }
+
+    /// Those of windows that are over, and those of windows that are not, are together what all events add up to.
+    fn check_roll_ups(&mut self, rows: &[ViewRows]) -> Result<(), String> {
+        let events: Vec<_> = self.model.settled().iter().chain(&self.model.waiting()).cloned().collect();
+        self.batch.load(columns(&self.engine.stream().schema, events.iter()));
+        let selects = self.views.iter().flat_map(|view| view.rolled_up().into_iter().map(move |select| (view, select)));
+        let rolled_up = rows.get(self.views.len()..).unwrap_or_default();
+        if rolled_up.len() != selects.clone().count() {
+            return Err(format!("there are {} roll-ups", rolled_up.len()));
+        }
+        for ((view, select), rows) in selects.zip(rolled_up) {
+            let ours = compute::concat_batches(&rows.sealed.schema(), [&rows.sealed, &rows.open]);
+            let ours = ours.map_err(|error| error.to_string())?;
+            let batch = self.batch.ask(&select).map_err(|error| format!("{error}\n{select}"))?;
+            let same = compare(&ours, &batch, view.keys, &view.checks);
+            self.met.rows_rolled_up += same.map_err(|error| format!("{error}\n{select}"))?;
+        }
         Ok(())
     }
 

@@ -66,6 +66,7 @@ fn run(seed: u64, batch: &Batch) -> Result<Met, String> {
         keys: 2,
         checks: Vec::new(),
         having: false,
+        rolled_up: false,
     };
     let mut engine = Engine::new(times.stream(), std::slice::from_ref(&view), &times)?;
     let mut model = Model::new(times);

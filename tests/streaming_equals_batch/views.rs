@@ -32,11 +32,27 @@ pub struct RandomView {
     pub keys: usize,
     pub checks: Vec<Check>,
     pub having: bool,
+    /// Over five minutes, an hour and a day.
+    pub rolled_up: bool,
 }
+
+const ROLL_UPS: &str = ", retention_5m = '4000 days', retention_1h = '5000 days', retention_1d = '6000 days'";
+
+const MINUTE: &str = "date_trunc('minute', occurred_at) AS minute";
 
 impl RandomView {
     pub fn sql(&self) -> String {
-        format!("CREATE MATERIALIZED VIEW {} WITH ({}) AS\n{}", self.name, self.options, self.select)
+        let roll_ups = if self.rolled_up { ROLL_UPS } else { "" };
+        format!("CREATE MATERIALIZED VIEW {} WITH ({}{roll_ups}) AS\n{}", self.name, self.options, self.select)
+    }
+
+    /// What a batch engine is asked for each roll-up.
+    pub fn rolled_up(&self) -> Vec<String> {
+        let windows: &[&str] = if self.rolled_up { &["5 minutes", "1 hour", "1 day"] } else { &[] };
+        let select = |window: &&str| {
+            self.select.replace(MINUTE, &format!("date_bin(INTERVAL '{window}', occurred_at) AS minute"))
+        };
+        windows.iter().map(select).collect()
     }
 }
 
@@ -179,7 +195,7 @@ fn filter(rng: &mut StdRng, share: f64) -> String {
 pub fn random(rng: &mut StdRng, number: usize, tidy: bool) -> RandomView {
     let keys = *[0, 1, 1, 2, 2, 3].choose(rng).unwrap();
     let keys: Vec<&str> = KEYS.iter().copied().choose_multiple(rng, keys);
-    let mut columns = vec!["date_trunc('minute', occurred_at) AS minute".to_owned()];
+    let mut columns = vec![MINUTE.to_owned()];
     columns.extend(keys.iter().enumerate().map(|(at, key)| format!("{key} AS key_{at}")));
     let mut checks = Vec::new();
     for at in 0..rng.random_range(1..=4) {
@@ -215,5 +231,6 @@ pub fn random(rng: &mut StdRng, number: usize, tidy: bool) -> RandomView {
         keys: keys.len(),
         checks,
         having,
+        rolled_up: !having && number % 2 == 0,
     }
 }

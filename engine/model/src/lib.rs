@@ -12,6 +12,7 @@ mod span;
 mod time;
 mod transactions;
 mod view_meta;
+mod window;
 
 pub use clock::{Clock, ManualClock};
 pub use hash::{IdHash, hash_id, hash64};
@@ -23,3 +24,4 @@ pub use span::{Span, SpanError};
 pub use time::{EventTime, Minute};
 pub use transactions::transactions;
 pub use view_meta::{Fill, Measure, ViewMeta};
+pub use window::Window;

@@ -67,6 +67,8 @@ impl FromStr for Span {
             "h" | "hour" | "hours" => 3_600_000_000,
             "d" | "day" | "days" => 86_400_000_000,
             "w" | "week" | "weeks" => 604_800_000_000,
+            // Of 365 days: a retention is no date.
+            "y" | "year" | "years" => 31_536_000_000_000,
             _ => return Err(wrong()),
         };
         number.checked_mul(micros).map(Self).ok_or_else(wrong)
@@ -110,6 +112,7 @@ mod tests {
             ("90 days", 7_776_000_000_000, "90d"),
             ("0m", 0, "0s"),
             ("250ms", 250_000, "250ms"),
+            ("3 years", 94_608_000_000_000, "1095d"),
         ] {
             let span: Span = text.parse().unwrap();
             assert_eq!((span.micros(), span.to_string().as_str()), (micros, shown), "{text}");

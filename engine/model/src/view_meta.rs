@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use crate::Span;
+use crate::{Span, Window};
 use arrow::datatypes::{DataType, Field, FieldRef, Schema, SchemaRef, TimeUnit};
 
 /// What a reader sees in a minute in which a known key had no events.
@@ -32,6 +32,8 @@ pub struct ViewMeta {
     pub measures: Vec<Measure>,
     pub fill: Fill,
     pub retention: Span,
+    /// What a row stands for: its `minute` is where that begins.
+    pub window: Window,
     /// False for `expose = 'sql'`: no Prometheus series.
     pub exposed: bool,
     schema: SchemaRef,
@@ -45,7 +47,14 @@ impl ViewMeta {
         fields.extend(measures.iter().map(|measure| Arc::clone(&measure.field)));
         fields.push(Arc::new(Field::new("sealed", DataType::Boolean, false)));
         let schema = Arc::new(Schema::new(fields));
-        Self { name: name.to_owned(), keys, measures, fill, retention, exposed: true, schema }
+        Self { name: name.to_owned(), keys, measures, fill, retention, window: Window::Minute, exposed: true, schema }
+    }
+
+    /// The shape of a roll-up of this view. It fills no gaps, and is for SQL alone.
+    #[must_use]
+    pub fn rolled_up(&self, window: Window, retention: Span) -> Self {
+        let name = format!("{}{}", self.name, window.suffix());
+        Self { name, fill: Fill::None, retention, window, exposed: false, ..self.clone() }
     }
 
     /// `minute`, the keys, the measures, `sealed`: in this order.

@@ -92,7 +92,7 @@ impl MinuteTable for ListedView {
         Ok(self.range(from, to.min(self.sealed_through)))
     }
 
-    fn open_rows(&self, from: Minute, to: Minute) -> Rows {
-        self.range(from.max(self.sealed_through.next()), to)
+    fn open_rows(&self, from: Minute, to: Minute) -> Result<Rows, StoreError> {
+        Ok(self.range(from.max(self.sealed_through.next()), to))
     }
 }

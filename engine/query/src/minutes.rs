@@ -24,7 +24,7 @@ pub trait MinuteTable: Send + Sync {
     fn sealed_rows(&self, from: Minute, to: Minute) -> Result<Rows, StoreError>;
 
     /// Rows of the minutes `from ..= to` that are still open.
-    fn open_rows(&self, from: Minute, to: Minute) -> Rows;
+    fn open_rows(&self, from: Minute, to: Minute) -> Result<Rows, StoreError>;
 }
 
 impl MinuteTable for ViewSnapshot {
@@ -48,7 +48,7 @@ impl MinuteTable for ViewSnapshot {
         Self::sealed_rows(self, from, to)
     }
 
-    fn open_rows(&self, from: Minute, to: Minute) -> Rows {
+    fn open_rows(&self, from: Minute, to: Minute) -> Result<Rows, StoreError> {
         Self::open_rows(self, from, to)
     }
 }

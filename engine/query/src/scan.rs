@@ -175,7 +175,7 @@ impl Progress {
 
     /// Open minutes, whose statistics look at the sealed minutes and at the open ones before them.
     fn open_piece(&mut self) -> Result<RecordBatch> {
-        let open = self.table.open_rows(self.bounds.from, self.bounds.to);
+        let open = self.table.open_rows(self.bounds.from, self.bounds.to).map_err(unread)?;
         let back = self.scan.wanted().map(|(_, call)| call.minutes).max().unwrap_or(0);
         let opened = Loaded::new(open.clone())?;
         let (Some(least), Some(most)) = (opened.minutes.iter().min(), opened.minutes.iter().max()) else {
@@ -189,7 +189,7 @@ impl Progress {
         let before = self.table.sealed_rows(start, Minute::from_index(*most)).map_err(unread)?;
         // A filter on `minute` may leave out open minutes that the window still looks at.
         let between = match Minute::from_index(*least) {
-            first if first > start => self.table.open_rows(start, first.plus(-1)),
+            first if first > start => self.table.open_rows(start, first.plus(-1)).map_err(unread)?,
             _ => Rows { batch: open.batch.slice(0, 0), series: Vec::new() },
         };
         let first = before.series.len() + between.series.len();

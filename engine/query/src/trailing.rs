@@ -166,6 +166,12 @@ impl Rewriter<'_> {
         let at = resolve(&name, &argument, relations)?;
         let relation = &mut relations[at];
         let Some(view) = relation.view.clone() else { return Err(not_a_view(&name)) };
+        if view.window.is_roll_up() {
+            return Err(QueryError::bad(format!(
+                "`{name}` looks at minutes, and `{}` is a roll-up, which has none; read the view, or write a window frame",
+                view.name
+            )));
+        }
         let trailing = self.plan(&name, argument, statistic.0, span, &relation.alias, &view)?;
         let column = match relation.hidden.iter().find(|(_, known)| known.same_as(&trailing)) {
             Some((column, _)) => column.clone(),

@@ -70,7 +70,15 @@ pub(crate) fn plan(prepared: &Prepared, lookback: Span) -> Result<BTreeSet<Strin
         if let LogicalPlan::TableScan(scan) = node
             && let Some(view) = source_as_provider(&scan.source)?.downcast_ref::<ViewTable>()
         {
-            views.insert(view.meta().name.clone());
+            let meta = view.meta();
+            views.insert(meta.name.clone());
+            if meta.window.is_roll_up() {
+                let name = &meta.name;
+                let of = name.strip_suffix(meta.window.suffix()).unwrap_or(name);
+                refused = Some(format!(
+                    "`{name}` is a roll-up, whose window is not over at the minute that is judged; read `{of}`"
+                ));
+            }
             let longest = view.trailing().iter().max_by_key(|call| call.minutes);
             if let Some(call) = longest.filter(|call| call.minutes > lookback.minutes_ceil()) {
                 refused = Some(format!(

@@ -48,7 +48,8 @@ impl RuleSet {
         let values = known_values(premise, tables)?;
         let mut touched = 0;
         let mut views: Vec<Arc<dyn MinuteTable>> = Vec::new();
-        for view in tables.views() {
+        // Rules read no roll-ups.
+        for view in tables.views().filter(|view| !view.meta().window.is_roll_up()) {
             let meta = view.meta();
             let concerned = premise.keys.keys().all(|key| has_key(meta, key))
                 && values.keys().any(|value| has_measure(meta, value));

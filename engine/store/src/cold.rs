@@ -6,7 +6,7 @@
 use std::{collections::BTreeMap, sync::Arc};
 
 use arrow::{array::AsArray, datatypes::TimestampMicrosecondType};
-use tidewatch_model::{EventTime, Minute};
+use tidewatch_model::{EventTime, Minute, Window};
 use tidewatch_views::PartialRows;
 
 use crate::{
@@ -30,7 +30,7 @@ pub struct Cold {
     damages: Arc<Damages>,
 }
 
-/// An hour of which some minutes are on disk.
+/// An hour of which some minutes are on disk. Of a roll-up, windows count as minutes, and sixty of them are an hour.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Wanted {
     pub hour: i64,
@@ -98,15 +98,16 @@ impl Cold {
     fn minutes(&self, parts: &ViewParts, run: &[Wanted]) -> Result<(BTreeMap<Minute, PartialRows>, Lost), StoreError> {
         let (mut rows, mut lost) = (Vec::new(), Lost::new());
         for segment in self.segments(parts, run) {
-            let read = self.files.read_minutes(segment, None, span(run));
+            let read = self.files.read_minutes(segment, None, span(parts.window(), run));
             match self.spared(parts, read)? {
                 Some(batches) => {
-                    rows.extend(parts.frames.read(&batches)?.into_iter().filter(|rows| is_wanted(run, rows.minute())));
+                    let wanted = |rows: &PartialRows| is_wanted(run, parts.window().number(rows.minute()));
+                    rows.extend(parts.frames.read(&batches)?.into_iter().filter(wanted));
                 }
                 None => lost.push(segment.minutes),
             }
         }
-        Ok((added_up(&rows), lost))
+        Ok((added_up(parts.window(), &rows), lost))
     }
 
     /// Notes every row of the wanted minutes; only the keys are read.
@@ -116,7 +117,7 @@ impl Cold {
             std::iter::once("minute").chain(meta.keys.iter().map(|key| key.name().as_str())).collect();
         for run in wanted.chunk_by(|before, after| before.hour + 1 == after.hour) {
             for segment in self.segments(parts, run) {
-                let read = self.files.read_minutes(segment, Some(&columns), span(run));
+                let read = self.files.read_minutes(segment, Some(&columns), span(parts.window(), run));
                 for batch in self.spared(parts, read)?.unwrap_or_default() {
                     mark_rows(parts, run, &batch, seen)?;
                 }
@@ -127,7 +128,7 @@ impl Cold {
 
     /// The segments that can hold minutes of a run of hours.
     fn segments<'a>(&'a self, parts: &ViewParts, run: &[Wanted]) -> impl Iterator<Item = &'a Segment> {
-        let (from, to) = span(run);
+        let (from, to) = span(parts.window(), run);
         let stored = self.manifest.views.get(parts.frames.name());
         let ours = stored.filter(|stored| stored.fingerprint == parts.frames.fingerprint());
         let segments = ours.map_or(&[][..], |stored| stored.segments.as_slice());
@@ -151,11 +152,12 @@ impl Cold {
 /// First and last minute of each damaged segment.
 type Lost = Vec<(Minute, Minute)>;
 
-/// From the first minute of a run of hours to its last.
-fn span(run: &[Wanted]) -> (Minute, Minute) {
+/// From the first minute of a run of hours to its last; from the first window to the last, where it is of a roll-up.
+fn span(window: Window, run: &[Wanted]) -> (Minute, Minute) {
     let first = run.first().map_or(0, |of| of.hour);
     let last = run.last().map_or(0, |of| of.hour);
-    (Minute::from_index(first.saturating_mul(60)), Minute::from_index(last.saturating_mul(60).saturating_add(59)))
+    let number = Minute::from_index;
+    (window.first(number(first.saturating_mul(60))), window.first(number(last.saturating_mul(60).saturating_add(59))))
 }
 
 fn is_wanted(run: &[Wanted], minute: Minute) -> bool {
@@ -172,7 +174,7 @@ fn finished(
 ) -> Result<Hour, StoreError> {
     let mut hour = Hour::default();
     let whole = |minute: &Minute| !lost.iter().any(|(first, last)| (first..=last).contains(&minute));
-    for minute in of.minutes.minutes(of.hour).filter(whole) {
+    for minute in of.minutes.minutes(of.hour).map(|number| parts.window().first(number)).filter(whole) {
         let partial = rows.remove(&minute).unwrap_or_else(|| parts.view().no_rows(minute));
         hour.minutes.insert(minute, Arc::new(parts.stored(partial)?.0));
     }

@@ -4,7 +4,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use arrow::{array::RecordBatch, error::ArrowError};
-use tidewatch_model::{Lsn, limits};
+use tidewatch_model::{Lsn, Window, limits};
 
 use crate::{
     bucket::Bucket,
@@ -81,6 +81,21 @@ pub fn plan(segments: &[Segment], policy: &MergePolicy, whole: impl Fn(&Segment)
         }
     }
     None
+}
+
+/// The same for a roll-up: windows count as minutes. So what sixty of them have is merged first, whatever their length.
+pub fn plan_windows(
+    window: Window,
+    segments: &[Segment],
+    policy: &MergePolicy,
+    whole: impl Fn(&Segment) -> bool,
+) -> Option<Merge> {
+    let numbered = |segment: &Segment| {
+        let minutes = (window.number(segment.minutes.0), window.number(segment.minutes.1));
+        Segment { minutes, ..segment.clone() }
+    };
+    let numbered: Vec<Segment> = segments.iter().map(numbered).collect();
+    plan(&numbered, policy, whole)
 }
 
 /// A segment at its place in the list. One that must not be merged parts its neighbours.

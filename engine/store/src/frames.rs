@@ -8,7 +8,7 @@ use arrow::{
     compute::{SortColumn, concat_batches, lexsort_to_indices, take_record_batch},
     datatypes::{SchemaRef, TimestampMicrosecondType},
 };
-use tidewatch_model::{EventTime, Minute};
+use tidewatch_model::{EventTime, Minute, Window};
 use tidewatch_views::{KeyBytes, KeyCodec, PartialRows, View};
 
 use crate::head::SeenBefore;
@@ -43,6 +43,10 @@ impl ViewFrames {
         &self.codec
     }
 
+    pub fn window(&self) -> Window {
+        self.view.meta.window
+    }
+
     pub fn name(&self) -> &str {
         &self.view.meta.name
     }
@@ -51,9 +55,10 @@ impl ViewFrames {
         self.view.fingerprint()
     }
 
-    /// Adds up what belongs to one minute. `None` where there are no rows.
+    /// Adds up what belongs to one minute, or one window. `None` where there are no rows.
     pub fn write<'a>(&self, minutes: impl IntoIterator<Item = &'a PartialRows>) -> Result<Option<RecordBatch>, Misfit> {
-        let rows: Vec<PartialRows> = added_up(minutes).into_values().filter(|rows| !rows.is_empty()).collect();
+        let rows: Vec<PartialRows> =
+            added_up(self.window(), minutes).into_values().filter(|rows| !rows.is_empty()).collect();
         if rows.is_empty() {
             return Ok(None);
         }
@@ -125,15 +130,14 @@ impl ViewFrames {
     }
 }
 
-/// What belongs to one minute, added up.
-pub(crate) fn added_up<'a>(rows: impl IntoIterator<Item = &'a PartialRows>) -> BTreeMap<Minute, PartialRows> {
-    let mut merged: BTreeMap<Minute, PartialRows> = BTreeMap::new();
+/// What belongs to one window, added up, by the window's first minute.
+pub(crate) fn added_up<'a>(
+    window: Window,
+    rows: impl IntoIterator<Item = &'a PartialRows>,
+) -> BTreeMap<Minute, PartialRows> {
+    let mut windows: BTreeMap<Minute, Vec<&PartialRows>> = BTreeMap::new();
     for rows in rows {
-        let sum = match merged.remove(&rows.minute()) {
-            Some(before) => before.merged(rows),
-            None => rows.clone(),
-        };
-        merged.insert(rows.minute(), sum);
+        windows.entry(window.start(rows.minute())).or_default().push(rows);
     }
-    merged
+    windows.into_iter().filter_map(|(start, rows)| Some((start, PartialRows::summed(start, rows)?))).collect()
 }

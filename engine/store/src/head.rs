@@ -6,14 +6,16 @@
 use std::{collections::BTreeMap, sync::Arc};
 
 use serde::{Deserialize, Serialize};
-use tidewatch_model::{EventTime, Fill, Minute};
-use tidewatch_views::{KeyBytes, PartialRows, View};
+use tidewatch_model::{EventTime, Fill, Minute, Window};
+use tidewatch_views::{KeyBytes, PartialRows, View, with_roll_ups};
 
 use crate::{
     cold::{Cold, Wanted},
     error::StoreError,
     hour::{Hour, NEVER, Seen, Slot, StoredMinute, hour_of, mark, short},
     parts::ViewParts,
+    retention::NoRoom,
+    roll_up::RollUpHead,
     seen,
     snapshot::{OpenMinute, Snapshot, ViewSnapshot},
 };
@@ -45,19 +47,25 @@ struct ViewHead {
 /// What a view holds: of these hours every minute that was sealed.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Held {
-    /// First and last of each run of hours, in hours since 1970.
+    /// First and last of each run of hours, in hours since 1970; of a roll-up, of its windows, by number.
     pub hours: Vec<(i64, i64)>,
-    /// Retention has been kept up to this hour.
+    /// Retention has been kept up to this hour (or window).
     pub kept_from: Option<i64>,
     /// Older hours have gone for want of room, unless they are among `hours`.
     #[serde(default)]
     pub no_room_before: Option<i64>,
+    #[serde(default)]
+    pub window: Window,
 }
 
 impl Held {
-    /// Whether the view holds an hour that has some of these minutes.
+    /// Whether the view holds an hour, or a window, that has some of these minutes.
     pub fn meets(&self, (first, last): (Minute, Minute)) -> bool {
-        self.hours.iter().any(|(from, to)| *from <= hour_of(last) && hour_of(first) <= *to)
+        let at = |minute| match self.window {
+            Window::Minute => hour_of(minute),
+            window => window.number(minute).index(),
+        };
+        self.hours.iter().any(|(from, to)| *from <= at(last) && at(first) <= *to)
     }
 }
 
@@ -77,10 +85,12 @@ pub struct Unsaved {
     pub views: Vec<Vec<Arc<PartialRows>>>,
 }
 
-/// All views' minutes. `bytes_max` bounds those in memory, as far as they are on disk as well.
+/// All views' minutes, and what they are rolled up to. `bytes_max` bounds those in memory, as far as they are on disk as well.
 #[derive(Debug)]
 pub struct Head {
     views: Vec<ViewHead>,
+    /// Their places follow those of the views.
+    roll_ups: Vec<RollUpHead>,
     bytes_max: usize,
     /// The number of the next save.
     save: u64,
@@ -90,7 +100,7 @@ pub struct Head {
 
 impl Head {
     pub fn new(views: &[Arc<View>], bytes_max: usize) -> Result<Self, StoreError> {
-        let views = views.iter().enumerate().map(|(place, view)| {
+        let heads = views.iter().enumerate().map(|(place, view)| {
             Ok(ViewHead {
                 parts: Arc::new(ViewParts::new(view, place)?),
                 slots: Arc::default(),
@@ -101,25 +111,43 @@ impl Head {
                 no_room_before: None,
             })
         });
-        Ok(Self { views: views.collect::<Result<_, StoreError>>()?, bytes_max, save: 1, saved: 0 })
+        let heads = heads.collect::<Result<Vec<ViewHead>, StoreError>>()?;
+        let of = heads.iter().flat_map(|head| head.parts.view().roll_ups.iter().map(move |roll_up| (head, roll_up)));
+        let roll_ups = of.enumerate().map(|(at, (head, roll_up))| {
+            let parts = head.parts.rolled_up(roll_up, heads.len() + at)?;
+            Ok(RollUpHead::new(parts, head.parts.place))
+        });
+        let roll_ups = roll_ups.collect::<Result<_, StoreError>>()?;
+        Ok(Self { views: heads, roll_ups, bytes_max, save: 1, saved: 0 })
     }
 
-    /// Adds a sealed minute, or the rows of a correction to it, for the view at `at`. After an error nothing was added.
+    /// Adds a sealed minute for the view at `at`, and to its roll-ups. After an error nothing was added.
     pub fn add(&mut self, at: usize, partial: PartialRows) -> Result<Stored, StoreError> {
         let save = self.save;
         let Some(head) = self.views.get_mut(at) else { return Ok(Stored::default()) };
-        let stored = head.add(partial, save)?;
+        let (stored, rows) = head.add(partial, save)?;
+        self.roll_ups_of(at).for_each(|roll_up| roll_up.seal(&rows, save));
         self.evict();
         Ok(stored)
     }
 
+    fn roll_ups_of(&mut self, at: usize) -> impl Iterator<Item = &mut RollUpHead> {
+        self.roll_ups.iter_mut().filter(move |roll_up| roll_up.of() == at)
+    }
+
     /// Adds the rows of a correction. To a minute that had to go for want of room nothing is added: half a sum would be a
-    /// wrong number.
+    /// wrong number. Its windows may still be there.
     pub fn correct(&mut self, at: usize, partial: PartialRows) -> Result<Stored, StoreError> {
-        match self.views.get(at) {
-            Some(head) if head.has_no_room_for(partial.minute()) => Ok(Stored::default()),
-            _ => self.add(at, partial),
-        }
+        let save = self.save;
+        let Some(head) = self.views.get_mut(at) else { return Ok(Stored::default()) };
+        let (stored, rows) = if head.has_no_room_for(partial.minute()) {
+            (Stored::default(), Arc::new(partial))
+        } else {
+            head.add(partial, save)?
+        };
+        self.roll_ups_of(at).for_each(|roll_up| roll_up.correct(&rows, save));
+        self.evict();
+        Ok(stored)
     }
 
     /// Drops what leaves the views' retention as time goes on to `watermark`. History that was older already when it was
@@ -132,24 +160,26 @@ impl Head {
             let leaving: Vec<i64> = head.slots.range(kept..before).map(|(hour, _)| *hour).collect();
             leaving.into_iter().for_each(|hour| head.forget(hour));
         }
+        self.roll_ups.iter_mut().for_each(|roll_up| roll_up.retain(watermark));
     }
 
-    /// Drops the hours before this minute, of whatever age: there is no room for them on disk.
-    pub fn make_room(&mut self, before: Minute) {
-        let before = hour_of(before);
+    /// Drops the hours before a minute, of whatever age: there is no room for them on disk.
+    pub fn make_room(&mut self, no_room: NoRoom) {
+        let before = hour_of(no_room.before);
         for head in &mut self.views {
             let leaving: Vec<i64> = head.slots.range(..before).map(|(hour, _)| *hour).collect();
             leaving.into_iter().for_each(|hour| head.forget(hour));
             head.no_room_before = head.no_room_before.max(Some(before));
         }
+        self.roll_ups.iter_mut().for_each(|roll_up| roll_up.make_room(no_room));
     }
 
     /// What was added since the last call.
     pub fn take_unsaved(&mut self) -> Unsaved {
-        let taken = Unsaved {
-            save: self.save,
-            views: self.views.iter_mut().map(|head| std::mem::take(&mut head.unsaved)).collect(),
-        };
+        let save = self.save;
+        let views = self.views.iter_mut().map(|head| std::mem::take(&mut head.unsaved));
+        let roll_ups = self.roll_ups.iter().map(|roll_up| roll_up.unsaved(save));
+        let taken = Unsaved { save, views: views.chain(roll_ups).collect() };
         self.save += 1;
         taken
     }
@@ -160,22 +190,26 @@ impl Head {
         for head in &mut self.views {
             head.cold = Some(cold.clone());
         }
+        let saved = self.saved;
+        self.roll_ups.iter_mut().for_each(|roll_up| roll_up.saved(saved, cold));
         self.evict();
     }
 
-    /// The hours that each view holds.
+    /// The hours that each view holds, and the windows that each roll-up does.
     pub fn held(&self) -> Vec<Held> {
-        let held = |head: &ViewHead| Held {
-            hours: ranges(head.slots.keys().copied()),
-            kept_from: head.kept_from,
-            no_room_before: head.no_room_before,
-        };
-        self.views.iter().map(held).collect()
+        self.views.iter().map(ViewHead::held).chain(self.roll_ups.iter().map(RollUpHead::held)).collect()
     }
 
-    /// For each view that fills gaps, what was seen before its newest hour.
+    /// For each view that fills gaps, what was seen before its newest hour. Roll-ups fill none.
     pub fn seen(&self) -> Vec<Option<SeenBefore>> {
-        self.views.iter().map(ViewHead::seen_before_newest).collect()
+        let none = self.roll_ups.iter().map(|_| None);
+        self.views.iter().map(ViewHead::seen_before_newest).chain(none).collect()
+    }
+
+    /// Views and their roll-ups, in the order of their places.
+    pub fn stored(&self) -> Vec<Arc<View>> {
+        let views: Vec<Arc<View>> = self.views.iter().map(|head| Arc::clone(head.parts.view())).collect();
+        with_roll_ups(&views)
     }
 
     /// Of a new head: the view holds every sealed minute of these hours, and has them on disk.
@@ -186,7 +220,11 @@ impl Head {
         seen: Option<&SeenBefore>,
         sealed: impl Fn(Minute) -> bool,
     ) -> Result<(), StoreError> {
-        let Some(head) = self.views.get_mut(at) else { return Ok(()) };
+        let Some(head) = self.views.get_mut(at) else {
+            let roll_up = at.checked_sub(self.views.len()).and_then(|at| self.roll_ups.get_mut(at));
+            roll_up.into_iter().for_each(|roll_up| roll_up.restore(held));
+            return Ok(());
+        };
         (head.kept_from, head.no_room_before) = (held.kept_from, held.no_room_before);
         let mut slots = BTreeMap::new();
         for hour in held.hours.iter().flat_map(|(first, last)| *first..=*last) {
@@ -208,6 +246,20 @@ impl Head {
         Ok(())
     }
 
+    /// The view at `at` is about to be built anew. Events are known from the minute `oldest` on, and were more before `gone`.
+    pub fn begin_anew(&mut self, at: usize, oldest: Minute, gone: Option<Minute>) {
+        self.roll_ups_of(at).for_each(|roll_up| roll_up.begin(oldest, gone));
+    }
+
+    /// Builds the roll-up at the place `at` from what its view holds.
+    pub fn build_roll_up(&mut self, at: usize) -> Result<(), StoreError> {
+        let Some(roll_up) = at.checked_sub(self.views.len()).and_then(|at| self.roll_ups.get_mut(at)) else {
+            return Ok(());
+        };
+        let Some(head) = self.views.get(roll_up.of()) else { return Ok(()) };
+        roll_up.build(&head.snapshot(Vec::new()), &head.held(), self.save)
+    }
+
     /// Of a view whose rows were all added again: it holds every sealed minute of these hours, also where nothing was in it.
     pub fn add_empty(&mut self, at: usize, held: &Held, sealed: impl Fn(Minute) -> bool) -> Result<(), StoreError> {
         let save = self.save;
@@ -216,8 +268,9 @@ impl Head {
         for hour in held.hours.iter().flat_map(|(first, last)| *first..=*last) {
             for minute in (hour * 60..hour * 60 + 60).map(Minute::from_index) {
                 if sealed(minute) && !head.holds(minute) {
-                    let empty = head.parts.view().no_rows(minute);
-                    head.add(empty, save)?;
+                    let (_, empty) = head.add(head.parts.view().no_rows(minute), save)?;
+                    let roll_ups = self.roll_ups.iter_mut().filter(|roll_up| roll_up.of() == at);
+                    roll_ups.for_each(|roll_up| roll_up.seal(&empty, save));
                 }
             }
         }
@@ -248,21 +301,37 @@ impl Head {
 
     /// The sealed minutes of every view as they stand.
     pub fn snapshot(&self) -> Snapshot {
-        Snapshot::new(self.views.iter().map(|head| Arc::new(head.snapshot(Vec::new()))).collect())
+        let views: Vec<_> = self.views.iter().map(|head| Arc::new(head.snapshot(Vec::new()))).collect();
+        let none: Vec<Vec<Arc<PartialRows>>> = vec![Vec::new(); views.len()];
+        Snapshot::new(self.with_roll_ups(views, &none))
+    }
+
+    /// The views' snapshots, and behind them those of the roll-ups.
+    fn with_roll_ups(&self, views: Vec<Arc<ViewSnapshot>>, open: &[Vec<Arc<PartialRows>>]) -> Vec<Arc<ViewSnapshot>> {
+        let roll_ups = self.roll_ups.iter().map(|roll_up| {
+            let sealed_through = views.get(roll_up.of()).and_then(|view| view.sealed_through());
+            let open = open.get(roll_up.of()).cloned().unwrap_or_default();
+            Arc::new(roll_up.snapshot(sealed_through, open))
+        });
+        let roll_ups: Vec<_> = roll_ups.collect();
+        views.into_iter().chain(roll_ups).collect()
     }
 
     /// The same with the open minutes: `open[i]` are those of view `i`.
     pub fn snapshot_with_open(&self, open: Vec<Vec<PartialRows>>) -> Result<Snapshot, StoreError> {
-        let views = self.views.iter().zip(open).map(|(head, open)| {
+        let (mut views, mut rolled_up) = (Vec::with_capacity(open.len()), Vec::with_capacity(open.len()));
+        for (head, open) in self.views.iter().zip(open) {
+            let is_rolled_up = !head.parts.view().roll_ups.is_empty();
+            rolled_up.push(if is_rolled_up { open.iter().cloned().map(Arc::new).collect() } else { Vec::new() });
             let open = open.into_iter().map(|partial| head.open_minute(partial)).collect::<Result<Vec<_>, _>>()?;
-            Ok(Arc::new(head.snapshot(open)))
-        });
-        Ok(Snapshot::new(views.collect::<Result<_, StoreError>>()?))
+            views.push(Arc::new(head.snapshot(open)));
+        }
+        Ok(Snapshot::new(self.with_roll_ups(views, &rolled_up)))
     }
 }
 
 /// Ascending numbers as first and last of each run.
-fn ranges(numbers: impl Iterator<Item = i64>) -> Vec<(i64, i64)> {
+pub(crate) fn ranges(numbers: impl Iterator<Item = i64>) -> Vec<(i64, i64)> {
     let mut ranges: Vec<(i64, i64)> = Vec::new();
     for number in numbers {
         match ranges.last_mut() {
@@ -278,6 +347,15 @@ impl ViewHead {
         ViewSnapshot::new(Arc::clone(&self.parts), Arc::clone(&self.slots), self.cold.clone(), open)
     }
 
+    fn held(&self) -> Held {
+        Held {
+            hours: ranges(self.slots.keys().copied()),
+            kept_from: self.kept_from,
+            no_room_before: self.no_room_before,
+            window: Window::Minute,
+        }
+    }
+
     fn fills(&self) -> bool {
         matches!(self.parts.view().meta.fill, Fill::Zero { .. })
     }
@@ -291,14 +369,16 @@ impl ViewHead {
         slot.is_some_and(|slot| slot.cold.contains(minute) || slot.hot.minutes.contains_key(&minute))
     }
 
-    fn add(&mut self, partial: PartialRows, save: u64) -> Result<Stored, StoreError> {
+    /// What is stored now, and the rows that were added.
+    fn add(&mut self, partial: PartialRows, save: u64) -> Result<(Stored, Arc<PartialRows>), StoreError> {
         let minute = partial.minute();
         if self.slots.get(&hour_of(minute)).is_some_and(|slot| slot.cold.contains(minute)) {
             self.warm(hour_of(minute))?;
             if self.slots.get(&hour_of(minute)).is_some_and(|slot| slot.cold.contains(minute)) {
                 // A part of the minute is damaged. What is added to it is kept, for the day when that is repaired.
-                self.unsaved.push(Arc::new(partial));
-                return Ok(Stored::default());
+                let rows = Arc::new(partial);
+                self.unsaved.push(Arc::clone(&rows));
+                return Ok((Stored::default(), rows));
             }
         }
         let stored = self.slots.get(&hour_of(minute)).and_then(|slot| slot.hot.minutes.get(&minute));
@@ -312,11 +392,11 @@ impl ViewHead {
         };
         let (stored, overflowed) = self.parts.stored(merged)?;
         let rows = stored.series.len();
-        let unsaved = correction.unwrap_or_else(|| Arc::clone(&stored.partial));
-        self.unsaved.push(unsaved);
+        let added = correction.unwrap_or_else(|| Arc::clone(&stored.partial));
+        self.unsaved.push(Arc::clone(&added));
         self.bytes = self.bytes.saturating_sub(before) + stored.bytes();
         self.put(minute, stored, save);
-        Ok(Stored { rows, overflowed })
+        Ok((Stored { rows, overflowed }, added))
     }
 
     /// Of a correction to a view with HAVING, only keys that are stored can be added to: what the others had before was

@@ -1,7 +1,10 @@
 //! `Hour`: up to sixty stored minutes, and `Slot`: an hour of a view as the head knows it, in memory or on disk. Hours are the
 //! unit that snapshots share: a change copies one hour's list, not the minutes.
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
 
 use arrow::array::{Array, ArrayRef};
 use tidewatch_model::Minute;
@@ -69,7 +72,20 @@ pub struct Slot {
     pub version: u32,
     /// The save that takes up the newest change to this hour.
     pub changed: u64,
+    /// Of a roll-up, what is not on disk yet: it adds to what is.
+    pub fresh: Arc<Fresh>,
 }
+
+impl Slot {
+    /// The windows of a roll-up that the slot of this hour holds, by number.
+    pub fn numbers(&self, hour: i64) -> impl Iterator<Item = Minute> {
+        let all: BTreeSet<Minute> = self.cold.minutes(hour).chain(self.fresh.keys().copied()).collect();
+        all.into_iter()
+    }
+}
+
+/// Rows that came into a window, with the save that takes each up, by the window's number.
+pub type Fresh = BTreeMap<Minute, Vec<(u64, Arc<PartialRows>)>>;
 
 /// A set of the minutes of one hour.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash)]

@@ -19,6 +19,7 @@ mod parts;
 mod pins;
 mod reading;
 mod retention;
+mod roll_up;
 mod seen;
 mod segment;
 mod series;
@@ -26,15 +27,18 @@ mod snapshot;
 mod survey;
 mod table;
 mod verified;
+mod windows;
 
 #[cfg(test)]
 mod disk_tests;
+#[cfg(test)]
+mod roll_up_tests;
 #[cfg(test)]
 mod tests;
 
 pub use bucket::{Bucket, divided};
 pub use cold::Cold;
-pub use compaction::{Merge, MergePolicy, in_turn, plan};
+pub use compaction::{Merge, MergePolicy, in_turn, plan, plan_windows};
 pub use error::{Affected, Damage, FolderError, StoreError};
 pub use files::Files;
 pub use folder::{Findings, Folder};
@@ -43,9 +47,9 @@ pub use head::{Head, Held, SeenBefore, Stored, Unsaved};
 pub use manifest::{FileEntry, FormatVersion, IdRun, MANIFEST_VERSION, Manifest, StoredView};
 pub use name::{MANIFEST, is_file};
 pub use pins::{Pin, Pins};
-pub use retention::{bytes_of, over};
+pub use retention::{NoRoom, bytes_of, over};
 pub use segment::{Chunk, Contents, EncodedSegment, Segment};
 pub use snapshot::{OpenMinute, Rows, Snapshot, ViewSnapshot};
 pub use survey::{ManifestFound, StoreSurvey, survey};
 pub use table::{TableScan, TableShape, TableSnapshot};
-pub use tidewatch_model::{Fill, Measure, ViewMeta};
+pub use tidewatch_model::{Fill, Measure, ViewMeta, Window};

@@ -138,7 +138,7 @@ impl Manifest {
         self.segment_lists().flat_map(|(_, segments)| segments)
     }
 
-    fn segment_lists(&self) -> impl Iterator<Item = (&str, &[Segment])> {
+    pub(crate) fn segment_lists(&self) -> impl Iterator<Item = (&str, &[Segment])> {
         let views = self.views.iter().map(|(name, view)| (name.as_str(), view.segments.as_slice()));
         views.chain(self.tables.iter().map(|(name, segments)| (name.as_str(), segments.as_slice())))
     }

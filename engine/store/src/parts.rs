@@ -4,6 +4,7 @@
 use std::sync::Arc;
 
 use arrow::error::ArrowError;
+use tidewatch_model::Window;
 use tidewatch_views::{Finished, PartialRows, View};
 
 use crate::{error::StoreError, frames::ViewFrames, hour::StoredMinute, series::SeriesTable};
@@ -11,18 +12,29 @@ use crate::{error::StoreError, frames::ViewFrames, hour::StoredMinute, series::S
 #[derive(Debug)]
 pub struct ViewParts {
     pub frames: ViewFrames,
-    pub series: SeriesTable,
+    /// A view and its roll-ups have one.
+    pub series: Arc<SeriesTable>,
     /// The view's place among all views.
     pub place: usize,
 }
 
 impl ViewParts {
     pub fn new(view: &Arc<View>, place: usize) -> Result<Self, StoreError> {
-        Ok(Self { frames: ViewFrames::new(Arc::clone(view))?, series: SeriesTable::default(), place })
+        Ok(Self { frames: ViewFrames::new(Arc::clone(view))?, series: Arc::default(), place })
+    }
+
+    /// Those of a roll-up of this view.
+    pub fn rolled_up(&self, roll_up: &Arc<View>, place: usize) -> Result<Self, StoreError> {
+        let frames = ViewFrames::new(Arc::clone(roll_up))?;
+        Ok(Self { frames, series: Arc::clone(&self.series), place })
     }
 
     pub fn view(&self) -> &Arc<View> {
         self.frames.view()
+    }
+
+    pub fn window(&self) -> Window {
+        self.view().meta.window
     }
 
     pub fn finish(&self, partial: PartialRows) -> Result<Finished, StoreError> {

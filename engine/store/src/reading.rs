@@ -11,6 +11,7 @@ use arrow::{
     datatypes::DataType,
 };
 use tidewatch_model::{Fill, Measure, Minute, ViewMeta};
+use tidewatch_views::PartialRows;
 
 use crate::{
     cold::Wanted,
@@ -22,7 +23,7 @@ use crate::{
 
 /// Where the rows of a reading come from: row `row` of source `source`; source 0 is the fill.
 #[derive(Default)]
-struct Plan<'a> {
+pub(crate) struct Plan<'a> {
     sources: Vec<&'a StoredMinute>,
     places: Vec<(usize, usize)>,
     minutes: Vec<i64>,
@@ -36,7 +37,7 @@ impl<'a> Plan<'a> {
         self.series.push(series);
     }
 
-    fn add_present(&mut self, minute: Minute, stored: &'a StoredMinute) {
+    pub(crate) fn add_present(&mut self, minute: Minute, stored: &'a StoredMinute) {
         self.sources.push(stored);
         let source = self.sources.len();
         for row in &stored.order {
@@ -68,7 +69,7 @@ impl<'a> Plan<'a> {
 pub fn sealed(view: &ViewSnapshot, from: Minute, to: Minute) -> Result<Rows, StoreError> {
     let mut plan = Plan::default();
     if to < from {
-        return Ok(collect(view, plan));
+        return Ok(collect(view, plan, true));
     }
     let hours = hours(view, from, to)?;
     match view.meta().fill {
@@ -86,7 +87,22 @@ pub fn sealed(view: &ViewSnapshot, from: Minute, to: Minute) -> Result<Rows, Sto
             fill(&hours, seen, (from, to), horizon.minutes_ceil(), &mut plan);
         }
     }
-    Ok(collect(view, plan))
+    Ok(collect(view, plan, true))
+}
+
+/// The minutes of `from ..= to` that a view holds, and those of which a part is damaged.
+pub(crate) fn minutes_held(
+    view: &ViewSnapshot,
+    from: Minute,
+    to: Minute,
+) -> Result<(Vec<Arc<PartialRows>>, Vec<Minute>), StoreError> {
+    let (mut held, mut damaged) = (Vec::new(), Vec::new());
+    for hour in hours(view, from, to)? {
+        let cold = view.slots.get(&hour.at).map(|slot| slot.cold).unwrap_or_default();
+        damaged.extend(cold.minutes(hour.at).filter(|minute| !hour.minutes.contains_key(minute)));
+        held.extend(hour.minutes.values().map(|stored| Arc::clone(&stored.partial)));
+    }
+    Ok((held, damaged))
 }
 
 /// An hour with all of its minutes up to the end of a range, wherever they came from.
@@ -141,7 +157,7 @@ fn fill<'a>(hours: &'a [WholeHour], mut seen: Seen, (from, to): (Minute, Minute)
     }
 }
 
-fn collect(view: &ViewSnapshot, plan: Plan<'_>) -> Rows {
+pub(crate) fn collect(view: &ViewSnapshot, plan: Plan<'_>, sealed: bool) -> Rows {
     let meta = view.meta();
     let numbers = UInt32Array::from(plan.series.clone());
     // Taken after the rows were read, so every series among them is there.
@@ -159,7 +175,7 @@ fn collect(view: &ViewSnapshot, plan: Plan<'_>) -> Rows {
             interleave(&sources, &plan.places, measure.field.data_type())
         })
         .collect();
-    let batch = batch(meta, plan.minutes, keys, measures, true);
+    let batch = batch(meta, plan.minutes, keys, measures, sealed);
     Rows { batch, series: plan.series }
 }
 

@@ -20,7 +20,7 @@ const KEYS: i64 = 6;
 /// Events, their sum, and the least of them.
 type Values = (i64, i64, Option<i64>);
 
-fn stream() -> Stream {
+pub(crate) fn stream() -> Stream {
     let sql = "CREATE TABLE events (at TIMESTAMP NOT NULL, name TEXT, amount BIGINT) WITH (event_time = 'at')";
     compile_stream("events.sql", sql).unwrap()
 }
@@ -35,7 +35,7 @@ fn view(stream: &Stream, horizon: i64, retention: i64) -> Arc<View> {
 }
 
 /// The partial rows of a minute with these events.
-fn partial(stream: &Stream, view: &Arc<View>, minute: i64, events: &[(i64, i64)]) -> PartialRows {
+pub(crate) fn partial(stream: &Stream, view: &Arc<View>, minute: i64, events: &[(i64, i64)]) -> PartialRows {
     let at = Minute::from_index(minute);
     let mut groups = Groups::new(Arc::clone(view)).unwrap();
     if !events.is_empty() {
@@ -47,6 +47,12 @@ fn partial(stream: &Stream, view: &Arc<View>, minute: i64, events: &[(i64, i64)]
         groups.absorb(&rows, &vec![minute; events.len()]);
     }
     groups.seal(at)
+}
+
+/// The number of the minute of each row.
+pub(crate) fn minutes(rows: &RecordBatch) -> Vec<i64> {
+    let times = rows.column_by_name("minute").unwrap().as_primitive::<TimestampMicrosecondType>();
+    times.values().iter().map(|time| time / 60_000_000).collect()
 }
 
 /// What should be in the store.

@@ -77,9 +77,9 @@ impl View {
         Arc::new(Schema::new_with_metadata(fields, metadata))
     }
 
-    /// A number that changes when the meaning of stored state does: with the SELECT, not with the options.
+    /// A number that changes when the meaning of stored state does: with the SELECT and the window, not with the options.
     pub fn fingerprint(&self) -> u64 {
-        hash64(self.sql.as_bytes())
+        hash64(format!("{}{}", self.sql, self.meta.window.suffix()).as_bytes())
     }
 
     /// Partial rows as one frame, in the order in which they are given. A minute without rows leaves no trace.

@@ -15,7 +15,7 @@ mod sealed;
 pub mod states;
 mod view;
 
-pub use compile::{Refusal, Stream, compile_stream, compile_view};
+pub use compile::{Refusal, Stream, ViewFile, compile_stream, compile_view, name_clashes};
 pub use frame::{FRAME_FORMAT, FRAME_FORMAT_KEY, FrameError};
 pub use groups::{Absorbed, Groups};
 pub use operator::{
@@ -24,4 +24,4 @@ pub use operator::{
 pub use partial::{KeyBytes, PartialRows};
 pub use saved::{DomainId, IdRuns, OpenFrame, OperatorState, RestoreError, STATE_FORMAT, SavedOperator};
 pub use sealed::SealedMinutes;
-pub use view::{Aggregate, Finished, KeyCodec, KeyLimit, OTHER, View, reader_rows};
+pub use view::{Aggregate, Finished, KeyCodec, KeyLimit, OTHER, View, reader_rows, with_roll_ups};

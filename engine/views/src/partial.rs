@@ -1,5 +1,7 @@
 //! `PartialRows`: one minute of one view as mergeable partial state, in order of key.
 
+use std::collections::HashMap;
+
 use tidewatch_model::Minute;
 
 use crate::states::States;
@@ -89,6 +91,31 @@ impl PartialRows {
         Self::new(self.minute, keys, states)
     }
 
+    /// All of these added up, key by key, as rows of `minute`: that of each, or where the window begins that holds them. `None`
+    /// where there are none to add.
+    pub fn summed<'a>(minute: Minute, all: impl IntoIterator<Item = &'a Self>) -> Option<Self> {
+        let mut all = all.into_iter();
+        let first = all.next()?;
+        let Some(second) = all.next() else { return Some(Self { minute, ..first.clone() }) };
+        let (mut keys, mut states) = (first.keys.clone(), first.states.clone());
+        let mut known: HashMap<&[u8], u32> =
+            first.keys.iter().enumerate().map(|(at, key)| (key.as_ref(), at as u32)).collect();
+        for rows in std::iter::once(second).chain(all) {
+            let mut slots = Vec::with_capacity(rows.keys.len());
+            for key in &rows.keys {
+                slots.push(*known.entry(key.as_ref()).or_insert_with(|| {
+                    keys.push(key.clone());
+                    (keys.len() - 1) as u32
+                }));
+            }
+            for (ours, theirs) in states.iter_mut().zip(&rows.states) {
+                ours.grow(keys.len());
+                ours.merge(&slots, theirs);
+            }
+        }
+        Some(Self::new(minute, keys, states))
+    }
+
     /// An estimate of the bytes held.
     pub fn bytes(&self) -> usize {
         self.keys.iter().map(|key| key.len() + 16).sum::<usize>() + self.states.iter().map(States::bytes).sum::<usize>()
@@ -111,5 +138,10 @@ mod tests {
         assert_eq!(a.merged(&b), expected);
         assert_eq!(b.merged(&a), expected);
         assert_eq!(expected.select(&[0, 2]), rows(&[("a", 12), ("c", 5)]));
+        let minute = Minute::from_index(1);
+        assert_eq!(PartialRows::summed(minute, [&a, &b]), Some(expected));
+        assert_eq!(PartialRows::summed(minute, [&a, &b, &a]), Some(a.merged(&b).merged(&a)));
+        assert_eq!(PartialRows::summed(minute, []), None);
+        assert_eq!(PartialRows::summed(Minute::from_index(0), [&a]).map(|rows| rows.minute().index()), Some(0));
     }
 }

@@ -11,7 +11,7 @@ use arrow::{
     row::{RowConverter, SortField},
 };
 use datafusion::{error::DataFusionError, physical_plan::PhysicalExpr};
-use tidewatch_model::{Minute, Span, ViewMeta};
+use tidewatch_model::{Minute, Span, ViewMeta, Window};
 
 use crate::{
     partial::PartialRows,
@@ -54,6 +54,14 @@ pub struct View {
     pub key_order: Vec<usize>,
     pub limit: KeyLimit,
     pub fill_horizon: Span,
+    /// The same over longer windows: what the view's partial rows are merged into. Of a roll-up there are none.
+    pub roll_ups: Vec<Arc<View>>,
+}
+
+/// All views, and behind them the roll-ups of each in turn: everything that is stored, at the place that it has in the store.
+pub fn with_roll_ups(views: &[Arc<View>]) -> Vec<Arc<View>> {
+    let roll_ups = views.iter().flat_map(|view| &view.roll_ups);
+    views.iter().chain(roll_ups).cloned().collect()
 }
 
 /// The value that stands for keys beyond a limit.
@@ -72,6 +80,12 @@ pub struct Finished {
 }
 
 impl View {
+    /// The same view over a longer window.
+    #[must_use]
+    pub fn rolled_up(&self, window: Window, retention: Span) -> Self {
+        Self { meta: Arc::new(self.meta.rolled_up(window, retention)), roll_ups: Vec::new(), ..self.clone() }
+    }
+
     /// The codec of this view's keys. Every user of the view's key bytes shares one.
     pub fn key_codec(&self) -> Result<KeyCodec, ArrowError> {
         let fields = self.inner.fields().iter().skip(1).take(self.keys.len());

@@ -104,8 +104,8 @@ impl MinuteTable for Fake {
         Ok(self.select(from, to, true))
     }
 
-    fn open_rows(&self, from: Minute, to: Minute) -> Rows {
-        self.select(from, to, false)
+    fn open_rows(&self, from: Minute, to: Minute) -> Result<Rows, StoreError> {
+        Ok(self.select(from, to, false))
     }
 }
 

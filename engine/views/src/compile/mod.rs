@@ -2,11 +2,13 @@
 //! with file, line and reason; nothing is refused later.
 
 mod aggregates;
+mod names;
 mod options;
 mod shape;
 mod stream;
 mod view;
 
+pub use names::{ViewFile, name_clashes};
 pub use stream::{Stream, compile_stream};
 pub use view::compile_view;
 

@@ -26,7 +26,7 @@ use datafusion::{
     },
 };
 use futures::FutureExt;
-use tidewatch_model::{Fill, Measure, Span, ViewMeta};
+use tidewatch_model::{Fill, Measure, Span, ViewMeta, Window};
 
 use super::{
     Refusal, Source, Stream,
@@ -40,7 +40,17 @@ use crate::{
     view::{Aggregate, KeyLimit, View, inner_schema},
 };
 
-const OPTIONS: &[&str] = &["retention", "fill", "fill_horizon", "max_keys", "overflow", "expose"];
+const OPTIONS: &[&str] = &[
+    "retention",
+    "retention_5m",
+    "retention_1h",
+    "retention_1d",
+    "fill",
+    "fill_horizon",
+    "max_keys",
+    "overflow",
+    "expose",
+];
 const KEYS_MAX_DEFAULT: usize = 20_000;
 const RETENTION_DEFAULT: Span = Span::from_minutes(90 * 24 * 60);
 const FILL_HORIZON_DEFAULT: Span = Span::from_minutes(24 * 60);
@@ -123,7 +133,7 @@ impl Compiler<'_> {
         let measure_fields = outputs.measures.iter().map(|(measure, _)| measure.clone()).collect();
         let mut meta = ViewMeta::new(&name, key_fields.collect(), measure_fields, fill, retention);
         meta.exposed = self.options.one_of("expose", &["prometheus", "sql"])? != Some("sql");
-        Ok(View {
+        let mut view = View {
             meta: Arc::new(meta),
             sql: create.query.to_string(),
             filter,
@@ -135,7 +145,37 @@ impl Compiler<'_> {
             measures,
             inner: inner_schema(inner.into_iter()),
             fill_horizon,
-        })
+            roll_ups: Vec::new(),
+        };
+        view.roll_ups = self.roll_ups(&view)?;
+        Ok(view)
+    }
+
+    /// A roll-up for each retention that is given for one.
+    fn roll_ups(&self, view: &View) -> Result<Vec<Arc<View>>, Refusal> {
+        let mut roll_ups = Vec::new();
+        for window in Window::ROLL_UPS {
+            let option = format!("retention{}", window.suffix());
+            let Some(retention) = self.options.span(&option)? else { continue };
+            let own = view.meta.retention;
+            let refused = |reason: String| Err(self.source.refuse_at(&option, reason));
+            if view.having.is_some() {
+                return refused(format!(
+                    "option `{option}`: a view with HAVING has no roll-ups: what did not survive a minute would be missing from \
+                     the sum"
+                ));
+            }
+            if retention < own {
+                return refused(format!(
+                    "option `{option}` is {retention} and `retention` is {own}: a roll-up is kept at least as long as its minutes"
+                ));
+            }
+            if retention < window.span() {
+                return refused(format!("option `{option}` is {retention}, which is shorter than the window itself"));
+            }
+            roll_ups.push(Arc::new(view.rolled_up(window, retention)));
+        }
+        Ok(roll_ups)
     }
 
     /// An expression that is ready to run. Some functions (`coalesce`, `nvl2`, `arrow_cast`) exist only until they are
