@@ -177,6 +177,8 @@ impl RollUpHead {
     /// Of a roll-up that is new: adds up what the view has, in memory and on disk. A window is left out of which the view has lost minutes, by
     /// age, for want of room or by damage.
     pub fn build(&mut self, view: &ViewSnapshot, held: &Held, save: u64) -> Result<(), StoreError> {
+        // What came in before is in the view as well.
+        self.slots = Arc::default();
         let window = self.window();
         let minute_of = |hour: i64| Minute::from_index(hour.saturating_mul(60));
         let gone = [held.kept_from, held.no_room_before].into_iter().flatten().map(minute_of);
