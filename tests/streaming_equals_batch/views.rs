@@ -231,6 +231,6 @@ pub fn random(rng: &mut StdRng, number: usize, tidy: bool) -> RandomView {
         keys: keys.len(),
         checks,
         having,
-        rolled_up: !having && number % 2 == 0,
+        rolled_up: !having && number.is_multiple_of(2),
     }
 }
