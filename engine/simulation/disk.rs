@@ -87,9 +87,9 @@ impl SimDisk {
 
     /// Flips one bit of a file of the log or the store, and says where.
     ///
-    /// What is compressed strongly is not the same from run to run, only as long; its checksums stand in the manifest as
-    /// decimals, which is thus a few bytes longer or shorter. So that the same seed flips the same byte it comes last, and only
-    /// its first pages count.
+    /// Some segments are not the same from run to run, only as long (the compressor is suspected, not found out); their
+    /// checksums stand in the manifest as decimals, which is thus a few bytes longer or shorter. So that the same seed flips the
+    /// same byte it comes last, and only its first pages count.
     pub fn flip(&self, rng: &mut StdRng) -> Option<(PathBuf, usize)> {
         let is_manifest = |path: &Path| path.ends_with("MANIFEST");
         let mut files: Vec<(PathBuf, Vec<u8>)> = self
