@@ -199,9 +199,7 @@ impl Checkpoints {
 
     /// Segments that were never merged.
     pub fn unmerged(&self) -> usize {
-        let manifest = self.folder.manifest();
-        let of_views = manifest.views.values().flat_map(|view| &view.segments);
-        of_views.chain(manifest.tables.values().flatten()).filter(|segment| segment.level == 0).count()
+        self.folder.manifest().segments().filter(|segment| segment.level == 0).count()
     }
 
     /// Merges what has become many small segments, one merge at a time, and answers how many rows it read. `None` where
@@ -213,11 +211,7 @@ impl Checkpoints {
         let whole = |segment: &Segment| !self.damaged.contains(&segment.file.name);
         for frames in &self.views {
             let Some(stored) = next.views.get_mut(frames.name()) else { continue };
-            let merge = match frames.window() {
-                Window::Minute => plan(&stored.segments, &policy, whole),
-                window => plan_windows(window, &stored.segments, &policy, whole),
-            };
-            let Some(merge) = merge else { continue };
+            let Some(merge) = plan_windows(frames.window(), &stored.segments, &policy, whole) else { continue };
             let inputs = merge.inputs_of(&stored.segments);
             let added_up = |segments: Vec<Vec<RecordBatch>>| {
                 let mut minutes = Vec::new();

@@ -10,7 +10,7 @@ use tidewatch_store::{Folder, FormatVersion};
 use super::SettingsArgs;
 use crate::{config::Environment, disk};
 
-/// What each format changed, for whoever decides: the first one came without a choice.
+/// What each format after the first changed, for whoever decides.
 const CHANGES: [(u32, &str); 1] =
     [(2, "segments are merged within hours and days, also around damaged ones, and may share records")];
 

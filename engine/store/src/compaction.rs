@@ -83,13 +83,16 @@ pub fn plan(segments: &[Segment], policy: &MergePolicy, whole: impl Fn(&Segment)
     None
 }
 
-/// The same for a roll-up: windows count as minutes. So what sixty of them have is merged first, whatever their length.
+/// The same for what is kept by windows: they count as minutes. So what sixty of them have is merged first, whatever their length.
 pub fn plan_windows(
     window: Window,
     segments: &[Segment],
     policy: &MergePolicy,
     whole: impl Fn(&Segment) -> bool,
 ) -> Option<Merge> {
+    if window == Window::Minute {
+        return plan(segments, policy, whole);
+    }
     let numbered = |segment: &Segment| {
         let minutes = (window.number(segment.minutes.0), window.number(segment.minutes.1));
         Segment { minutes, ..segment.clone() }

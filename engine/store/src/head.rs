@@ -221,8 +221,7 @@ impl Head {
         sealed: impl Fn(Minute) -> bool,
     ) -> Result<(), StoreError> {
         let Some(head) = self.views.get_mut(at) else {
-            let roll_up = at.checked_sub(self.views.len()).and_then(|at| self.roll_ups.get_mut(at));
-            roll_up.into_iter().for_each(|roll_up| roll_up.restore(held));
+            roll_up_at(&self.views, &mut self.roll_ups, at).into_iter().for_each(|roll_up| roll_up.restore(held));
             return Ok(());
         };
         (head.kept_from, head.no_room_before) = (held.kept_from, held.no_room_before);
@@ -253,9 +252,7 @@ impl Head {
 
     /// Builds the roll-up at the place `at` from what its view holds.
     pub fn build_roll_up(&mut self, at: usize) -> Result<(), StoreError> {
-        let Some(roll_up) = at.checked_sub(self.views.len()).and_then(|at| self.roll_ups.get_mut(at)) else {
-            return Ok(());
-        };
+        let Some(roll_up) = roll_up_at(&self.views, &mut self.roll_ups, at) else { return Ok(()) };
         let Some(head) = self.views.get(roll_up.of()) else { return Ok(()) };
         roll_up.build(&head.snapshot(Vec::new()), &head.held(), self.save)
     }
@@ -328,6 +325,11 @@ impl Head {
         }
         Ok(Snapshot::new(self.with_roll_ups(views, &rolled_up)))
     }
+}
+
+/// The roll-up at a place, those of the views being before.
+fn roll_up_at<'a>(views: &[ViewHead], roll_ups: &'a mut [RollUpHead], at: usize) -> Option<&'a mut RollUpHead> {
+    roll_ups.get_mut(at.checked_sub(views.len())?)
 }
 
 /// Ascending numbers as first and last of each run.

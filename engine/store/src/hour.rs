@@ -77,6 +77,11 @@ pub struct Slot {
 }
 
 impl Slot {
+    /// Whether the slot of a roll-up holds this window.
+    pub fn has(&self, number: Minute) -> bool {
+        self.cold.contains(number) || self.fresh.contains_key(&number)
+    }
+
     /// The windows of a roll-up that the slot of this hour holds, by number.
     pub fn numbers(&self, hour: i64) -> impl Iterator<Item = Minute> {
         let all: BTreeSet<Minute> = self.cold.minutes(hour).chain(self.fresh.keys().copied()).collect();

@@ -134,7 +134,7 @@ impl Manifest {
     }
 
     /// Every segment, of views and of tables.
-    pub(crate) fn segments(&self) -> impl Iterator<Item = &Segment> {
+    pub fn segments(&self) -> impl Iterator<Item = &Segment> {
         self.segment_lists().flat_map(|(_, segments)| segments)
     }
 

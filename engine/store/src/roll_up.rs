@@ -51,8 +51,7 @@ impl RollUpHead {
     }
 
     fn holds(&self, number: Minute) -> bool {
-        let slot = self.slots.get(&hour_of(number));
-        slot.is_some_and(|slot| slot.cold.contains(number) || slot.fresh.contains_key(&number))
+        self.slots.get(&hour_of(number)).is_some_and(|slot| slot.has(number))
     }
 
     /// The rows of a minute that was sealed, which may be none. Into a window whose beginning is not known nothing is added:

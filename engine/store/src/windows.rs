@@ -71,12 +71,9 @@ impl Windows<'_> {
         // Windows of which no minute is sealed yet.
         for rows in self.minutes.open.iter().filter(|_| !self.sealed) {
             let number = self.window.number(rows.minute());
+            let is_held = self.view.slots.get(&hour_of(number)).is_some_and(|slot| slot.has(number));
             if fits(&number)
-                && !self
-                    .view
-                    .slots
-                    .get(&hour_of(number))
-                    .is_some_and(|slot| slot.numbers(hour_of(number)).any(|n| n == number))
+                && !is_held
                 && !found.contains_key(&number)
                 && let Some(stored) = self.stored(number, &Slot::default(), None)?
             {
